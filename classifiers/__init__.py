@@ -1,0 +1,1 @@
+"""Vectors and labels to models, predictions and reports."""

@@ -1,0 +1,201 @@
+"""An image made ready to be measured: bad pixels, noise, background, source mask, windows."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from lake.errors import SurveyError
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+MESH = 64  # pixels of a background cell: wider than any source worth measuring
+CELL = 4  # pixels of the cells in which sources are masked and structure is measured
+SOURCE = 0.9  # mean of a cell, in units of the noise of a pixel, above which it holds a source
+WINDOW = (512, 256)  # rows, columns of the windows on which fine features are measured
+MAX_WINDOWS = (4, 2)  # along y and x: two amplifiers a CCD; bounds the cost of a full frame
+ADU_LIMIT = 1e8  # anything beyond is no count of photons and would overflow float32 sums
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the frame, at full resolution."""
+
+    residual: Floats  # (h, w) background subtracted, in units of the noise
+    sky: Mask  # (h, w) neither a source nor a bad pixel
+    pixels: Floats  # (h, w) ADU
+
+
+class Frame:
+    """A CCD image with its background and noise.
+
+    Parameters
+    ----------
+    image : (ny, nx) array of numbers, ADU
+    pixel_scale : arcsec per pixel
+    mask : (ny, nx) array, true where a pixel is bad, or None
+    weight : (ny, nx) array, zero or less where a pixel is bad, or None
+
+    Raises
+    ------
+    SurveyError
+        When there is nothing to measure: no pixel, no finite pixel, not two axes, not numbers.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.generic],
+        pixel_scale: float,
+        mask: NDArray[np.generic] | None = None,
+        weight: NDArray[np.generic] | None = None,
+    ) -> None:
+        image = np.asarray(image)
+        if image.ndim != 2:
+            raise SurveyError(f"image has {image.ndim} axes, not 2: give one CCD at a time")
+        if image.size == 0:
+            raise SurveyError(f"image is empty (shape {image.shape}): nothing to measure")
+        if image.dtype.kind not in "fiub":
+            raise SurveyError(f"image holds {image.dtype}, not numbers: is this the image HDU?")
+        with np.errstate(over="ignore", invalid="ignore"):
+            pixels = np.array(image, dtype=np.float32, order="C")  # own, native byte order
+        bad = ~np.isfinite(pixels)
+        for name, plane in (("mask", mask), ("weight", weight)):
+            if plane is None:
+                continue
+            if plane.shape != image.shape:
+                raise SurveyError(f"{name} is {plane.shape}, image is {image.shape}: not a pair")
+            bad |= (plane != 0) if name == "mask" else ~(plane > 0)
+        n_bad = int(np.count_nonzero(bad))
+        if n_bad == bad.size:
+            raise SurveyError("image has no good pixel (all NaN, infinite or masked)")
+        self.bad: Mask | None = bad if n_bad else None
+        self.bad_fraction = n_bad / bad.size
+        self.pixel_scale = pixel_scale
+        if self.bad is not None:
+            pixels[bad] = np.median(_sample(pixels[~bad]))
+        np.clip(pixels, -ADU_LIMIT, ADU_LIMIT, out=pixels)
+        self.pixels = pixels
+        self.noise = _noise(pixels, self.bad)
+        mesh = sep.Background(pixels, mask=self.bad, bw=MESH, bh=MESH, fw=3, fh=3)
+        background = mesh.back()
+        self.level = float(np.median(background[:: CELL * 2, :: CELL * 2]))
+        self.residual: Floats = (pixels - background) / np.float32(self.noise)
+        if self.bad is not None:
+            self.residual[bad] = 0
+        self._background = background
+
+    @property
+    def arcmin2(self) -> float:
+        """Area of the image."""
+        return self.pixels.size * (self.pixel_scale / 60) ** 2
+
+    @cached_property
+    def cell(self) -> int:
+        """Pixels along a side of a cell; 1 on images too small to have cells."""
+        return CELL if min(self.pixels.shape) >= 2 * CELL else 1
+
+    @cached_property
+    def source_cells(self) -> Mask:
+        """(ny // cell, nx // cell), true where a source reaches."""
+        from scipy.ndimage import maximum_filter
+
+        means = block_mean(np.clip(self.residual, -4, 4), self.cell)
+        limit = SOURCE if self.cell > 1 else 4.0
+        cells: Mask = maximum_filter(means > limit, size=3)
+        return cells
+
+    @cached_property
+    def sky_map(self) -> tuple[Floats, Floats]:
+        """Sky above its level in 8-pixel cells (in units of the noise) and their weights (0-1).
+
+        Sources are left out; a cell without sky takes the value of the background mesh.
+        """
+        inner = np.clip(self.residual, -4, 4)
+        keep = np.float32(1) - self.source_cells
+        mean = block_mean(inner, self.cell) * keep
+        offset = np.float32(self.level)
+        base = (block_mean(self._background, self.cell) - offset) / np.float32(self.noise)
+        if min(mean.shape) < 2:
+            return mean + base, keep
+        weight = block_mean(keep, 2)
+        sky = block_mean(mean, 2) / np.maximum(weight, np.float32(0.25)) + block_mean(base, 2)
+        return sky, weight
+
+    @property
+    def sky_cell(self) -> int:
+        """Pixels along a side of a cell of `sky_map`."""
+        return self.pixels.shape[0] // self.sky_map[0].shape[0]
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """Evenly spread parts, at most `MAX_WINDOWS`; a small image is its own only window."""
+        (y0, height), (x0, width) = (
+            _spread(n, size, most)
+            for n, size, most in zip(self.pixels.shape, WINDOW, MAX_WINDOWS, strict=True)
+        )
+        sky = np.repeat(np.repeat(~self.source_cells, self.cell, axis=0), self.cell, axis=1)
+        windows = []
+        for y in y0:
+            for x in x0:
+                part = (slice(y, y + height), slice(x, x + width))
+                clean = np.zeros((height, width), dtype=bool)
+                inside = sky[part]
+                clean[: inside.shape[0], : inside.shape[1]] = inside
+                if self.bad is not None:
+                    clean &= ~self.bad[part]
+                residual = np.ascontiguousarray(self.residual[part])
+                windows.append(Window(residual, clean, self.pixels[part]))
+        return tuple(windows)
+
+
+def block_mean(image: Floats, size: int) -> Floats:
+    """Means of size x size blocks; rows and columns that fill no block are left out."""
+    if size == 1:
+        return image
+    ny, nx = (n // size for n in image.shape)
+    rows = image[: ny * size, : nx * size].reshape(ny, size, nx * size).sum(axis=1)
+    blocks: Floats = rows.reshape(ny, nx, size).sum(axis=2) / np.float32(size * size)
+    return blocks
+
+
+def robust_sigma(values: NDArray[np.floating]) -> float:
+    """Standard deviation from the median absolute deviation."""
+    if values.size == 0:
+        return 0.0
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _spread(n: int, size: int, most: int) -> tuple[list[int], int]:
+    """First indices and the length of `most` or fewer evenly spread windows along an axis."""
+    count = min(most, max(1, round(n / size)))
+    length = min(n // count, size * 3 // 2)
+    return [i * (n // count) + (n // count - length) // 2 for i in range(count)], length
+
+
+def _sample(values: Floats, n: int = 65536) -> Floats:
+    return values[:: max(1, values.size // n)]
+
+
+def _noise(pixels: Floats, bad: Mask | None) -> float:
+    """Standard deviation of a pixel, ADU, from differences of neighbours: blind to sources."""
+    rows = slice(None, None, max(1, pixels.size // 262144))
+    steps: list[Floats] = []
+    for axis in (1, 0):
+        part = pixels[rows] if axis else pixels[:, rows]
+        if part.shape[axis] < 2:
+            continue
+        step = np.diff(part, axis=axis).ravel()
+        if bad is not None:
+            sick = bad[rows] if axis else bad[:, rows]
+            pair = sick[:, 1:] | sick[:, :-1] if axis else sick[1:] | sick[:-1]
+            step = step[~pair.ravel()]
+        steps.append(step)
+    found = [robust_sigma(step) or float(np.std(step)) for step in steps if step.size]
+    positive = [sigma for sigma in found if sigma > 0]
+    # Saturated and constant images have no noise: a small share of the level stands in, so
+    # that what is measured in units of the noise stays finite.
+    floor = 1e-4 * max(1.0, float(np.abs(_sample(pixels.ravel())).max()) * 1e-2)
+    return max(min(positive) / np.sqrt(2) if positive else 0.0, floor)

@@ -1,0 +1,77 @@
+"""Single pixels: dead, saturated, hot, bad columns and rows; and the distribution of the sky."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.statistics.definition import Feature, log_fraction
+from embedders.statistics.frame import Frame, Window, robust_sigma
+
+SATURATED = 30_000.0  # ADU; DECam's wells fill between 35,000 and 60,000, by CCD
+LINE_DEPTH = 0.7  # a bad column or row is off by at least this many units of pixel noise
+
+SHARE = "log10(1e-4 + fraction)"
+
+FEATURES = (
+    Feature("masked_fraction", SHARE, -4, 0, -4, "pixels that are NaN, infinite or masked"),
+    Feature("zero_fraction", SHARE, -4, 0, -4, "pixels that are exactly 0"),
+    Feature("flat_fraction", SHARE, -4, 0, -4, "pixels exactly equal to their neighbour in x"),
+    Feature("saturated_fraction", SHARE, -4, 0, -4, "pixels above 30,000 ADU"),
+    Feature("low_fraction", SHARE, -4, 0, -4, "pixels more than 6 sigma below the sky"),
+    Feature("spike_fraction", SHARE, -4, -1, -4, "hot pixels and cosmic rays: sharper than a star"),
+    Feature("bad_column_fraction", SHARE, -4, 0, -4, "columns that stand off their neighbours"),
+    Feature("bad_row_fraction", SHARE, -4, 0, -4, "rows that stand off their neighbours"),
+    Feature("sky_skewness", "(p84 + p16 - 2 p50) / (p84 - p16)", -0.3, 0.3, 0, "of the sky pixels"),
+    Feature("sky_tail_low", "log10(-p0.1 / 3.09 sigma)", -0.3, 1, 0, "0 for a Gaussian sky"),
+    Feature("bright_tail", "asinh(p99 / sigma)", 0.5, 6, 1.5, "99th percentile of all pixels"),
+)
+
+
+def measure(frame: Frame) -> dict[str, float]:
+    """Values of `FEATURES`; what is missing takes its neutral value."""
+    pixels, residual = frame.pixels, frame.residual
+    equal = float((np.diff(pixels, axis=1) == 0).mean()) if pixels.shape[1] > 1 else 0.0
+    values = {
+        "masked_fraction": log_fraction(frame.bad_fraction),
+        "zero_fraction": log_fraction(float((pixels == 0).mean())),
+        "flat_fraction": log_fraction(equal),
+        "saturated_fraction": log_fraction(float((pixels >= SATURATED).mean())),
+        "low_fraction": log_fraction(float((residual < -6).mean())),
+    }
+    windows = frame.windows
+    values["spike_fraction"] = log_fraction(float(np.mean([_spikes(w) for w in windows])))
+    for axis, name in ((0, "bad_column_fraction"), (1, "bad_row_fraction")):
+        values[name] = log_fraction(float(np.mean([_bad_lines(w, axis) for w in windows])))
+    sky = np.concatenate([w.residual[w.sky] for w in windows])
+    sky = sky[:: max(1, sky.size // 65536)]
+    if sky.size >= 500:
+        low, p16, p50, p84 = np.percentile(sky, [0.1, 16, 50, 84])
+        values["sky_skewness"] = float((p84 + p16 - 2 * p50) / max(p84 - p16, 1e-6))
+        values["sky_tail_low"] = float(np.log10(max(-low, 1e-3) / 3.09))
+    bright = residual.ravel()[:: max(1, residual.size // 65536)]
+    values["bright_tail"] = float(np.arcsinh(np.percentile(bright, 99)))
+    return values
+
+
+def _spikes(window: Window) -> float:
+    """Share of pixels that no point spread function could have made."""
+    r = window.residual
+    if min(r.shape) < 3:
+        return 0.0
+    centre = r[1:-1, 1:-1]
+    around = np.maximum(
+        np.maximum(r[:-2, 1:-1], r[2:, 1:-1]), np.maximum(r[1:-1, :-2], r[1:-1, 2:])
+    )
+    # Half of the peak one pixel away from it: a star would have a FWHM of 2 pixels, 0.5 arcsec.
+    return float(((centre > 8) & (around < 0.5 * centre)).mean())
+
+
+def _bad_lines(window: Window, axis: int) -> float:
+    """Share of the columns (axis 0) or rows (axis 1) whose median stands off the others."""
+    from scipy.ndimage import median_filter
+
+    if min(window.residual.shape) < 16:
+        return 0.0
+    line: NDArray[np.float32] = np.median(window.residual, axis=axis)
+    line = line - median_filter(line, size=9, mode="nearest")
+    limit = max(LINE_DEPTH, 6 * robust_sigma(line))
+    return float((np.abs(line) > limit).mean())

@@ -1,0 +1,1 @@
+"""The lake: table schemas, partitions, atomic writes, and reading a survey's files into it."""

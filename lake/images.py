@@ -1,0 +1,67 @@
+"""Reading CCD images: a file is opened once for all the CCDs that are wanted from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+
+from lake.errors import SurveyError
+
+
+@contextmanager
+def open_images(path: Path) -> Iterator[fitsio.FITS]:
+    """Open a FITS image file; raises `SurveyError` when it is missing or not FITS."""
+    if not path.is_file():
+        raise SurveyError(f"{path}: no such file; is --images the folder that the table names?")
+    try:
+        file = fitsio.FITS(str(path), "r")
+    except (OSError, ValueError) as error:
+        raise SurveyError(f"{path}: not a readable FITS file ({_first_line(error)})") from error
+    with file:
+        yield file
+
+
+def read_ccd(file: fitsio.FITS, path: Path, hdu: int | None, name: str | None) -> np.ndarray:
+    """Return one CCD of an open file as float32 of shape (ny, nx).
+
+    The CCD is the extension called `name`; where the file has no such name, the HDU numbered
+    `hdu` (the primary is 0).
+
+    Raises
+    ------
+    SurveyError : the HDU is missing, is not a two-dimensional image, or cannot be decoded.
+    """
+    extension = _find(file, hdu, name)
+    where = f"{path}[{name or hdu}]"
+    if extension is None:
+        raise SurveyError(f"{where}: the file has no such HDU")
+    try:
+        dimensions = extension.get_dims() if extension.has_data() else []
+        if len(dimensions) != 2:
+            raise SurveyError(f"{where}: expected a two-dimensional image, found {dimensions}")
+        return np.ascontiguousarray(extension.read(), dtype=np.float32)
+    except (OSError, ValueError, AttributeError) as error:
+        raise SurveyError(f"{where}: cannot be decoded ({_first_line(error)})") from error
+
+
+def _find(file: fitsio.FITS, hdu: int | None, name: str | None) -> Any:
+    if name:
+        for extension in file:
+            if extension.get_extname().strip().upper() == name.strip().upper():
+                return extension
+    if hdu is not None and 0 <= hdu < len(file):
+        extension = file[hdu]
+        # An HDU that names another CCD is not the one that was asked for.
+        if not name or not extension.get_extname().strip():
+            return extension
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

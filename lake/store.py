@@ -1,0 +1,351 @@
+"""Reading and committing partitions: the one place where the lake is written.
+
+A partition is the unit of work, of retry and of commit. It is written beside its place under a
+name that readers ignore, synced, and renamed over what was there, so that a reader sees the old
+partition or the new one and a killed writer leaves nothing that a query would read. The footer of
+each file says how it came to be (`Record`), which is also how a run knows what it may skip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake import paths
+from lake.errors import SurveyError
+from lake.tables import TABLES, VECTOR, Table, table
+
+#: Key of the record in the Parquet footer.
+FOOTER = b"survey_qa"
+#: Version of what the stages compute; part of every record, so that a new version redoes the work.
+FORMAT = 1
+
+
+def tool_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("survey-qa")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"
+
+
+def digest(value: Any) -> str:
+    """Return a short stable hash of anything that JSON can hold."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return what tells one version of a file from another: its size and time of change."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a partition came to be: stage, settings, and the fingerprint of each input by name.
+
+    The run id follows from version, stage and settings, so that every share of a job carries the
+    same one and equal work gives equal bytes.
+    """
+
+    stage: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    version: str = field(default_factory=tool_version)
+
+    @property
+    def run(self) -> str:
+        """Identifier of the run: a hash of version, stage and settings."""
+        return digest([self.version, FORMAT, self.stage, self.settings])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the content; what later stages record as their input."""
+        return digest([self.version, FORMAT, self.stage, self.settings, self.inputs])
+
+    def to_json(self) -> str:
+        """Return the text that goes into the footer."""
+        return json.dumps(
+            {
+                "version": self.version,
+                "format": FORMAT,
+                "run": self.run,
+                "stage": self.stage,
+                "settings": dict(self.settings),
+                "inputs": dict(self.inputs),
+                "notes": dict(self.notes),
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Record:
+        """Read what `to_json` wrote."""
+        raw = json.loads(text)
+        return cls(raw["stage"], raw["settings"], raw["inputs"], raw["notes"], raw["version"])
+
+    def matches(self, other: Record | None) -> bool:
+        """Tell whether `other` was made by the same version and settings from the same inputs."""
+        return other is not None and self.fingerprint == other.fingerprint
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """A partition that exists: its table, its keys in order, and its file."""
+
+    table: str
+    keys: tuple[tuple[str, str], ...]
+    path: Path = field(compare=False)
+
+    def __getitem__(self, name: str) -> str:
+        return dict(self.keys)[name]
+
+    @property
+    def name(self) -> str:
+        """``key=value/key=value``, as ``--partition`` takes it."""
+        return "/".join(f"{key}={value}" for key, value in self.keys)
+
+    def num_rows(self) -> int:
+        """Return how many rows the footer declares."""
+        return int(read_footer(self.path).num_rows)
+
+    def record(self) -> Record | None:
+        """Return the record in the footer, None for a file of another maker."""
+        text = (read_footer(self.path).metadata or {}).get(FOOTER)
+        return None if text is None else Record.from_json(text)
+
+
+def read_footer(path: Path) -> pq.FileMetaData:
+    """Return the footer of a Parquet file; raises `SurveyError` naming a file that is damaged."""
+    try:
+        return pq.read_metadata(path)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise SurveyError(
+            f"{path}: not a readable Parquet file ({error}); remove it and run its stage again"
+        ) from error
+
+
+class Lake:
+    """A folder of partitioned Parquet.
+
+    Parameters
+    ----------
+    root : the folder.
+    create : make it when it is missing; otherwise a missing lake is an error.
+    """
+
+    def __init__(self, root: Path | str, create: bool = False) -> None:
+        self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise SurveyError(f"lake {self.root} is a file; name a folder with --lake")
+        if not self.root.exists():
+            if not create:
+                raise SurveyError(
+                    f"no lake at {self.root}; make one with `survey-qa ingest ccds`, or name "
+                    "another with --lake"
+                )
+            with _writing(self.root):
+                self.root.mkdir(parents=True)
+
+    def path(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> Path:
+        """Return the file of a partition, whether or not it exists."""
+        relative = paths.partition_path(name, table(name).partition, keys)
+        return self.root / relative / f"{part}{paths.SUFFIX}"
+
+    def partitions(self, name: str, **where: str) -> list[Partition]:
+        """Return the partitions of table `name` whose keys equal `where`, sorted by key."""
+        declared = table(name)
+        levels = [
+            f"{key}={where[key]}" if key in where else f"{key}=*" for key in declared.partition
+        ]
+        pattern = "/".join([name, *levels, f"*{paths.SUFFIX}"])
+        found = []
+        for file in self.root.glob(pattern):
+            if not file.name.startswith((".", "_")):
+                keys = paths.partition_keys(PurePosixPath(file.relative_to(self.root)).parent)
+                found.append(Partition(name, tuple(keys.items()), file))
+        return sorted(found)
+
+    def record(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> Record | None:
+        """Return how a partition came to be, or None when it does not exist."""
+        path = self.path(name, keys, part)
+        return Partition(name, (), path).record() if path.exists() else None
+
+    def is_current(
+        self, name: str, keys: Mapping[str, str], record: Record, part: str = paths.PART
+    ) -> bool:
+        """Tell whether the partition exists and was made as `record` says: it may be skipped."""
+        return record.matches(self.record(name, keys, part))
+
+    def read(
+        self,
+        name: str,
+        keys: Mapping[str, str],
+        columns: list[str] | None = None,
+        part: str = paths.PART,
+    ) -> pa.Table:
+        """Return the rows of one partition, without its partition keys."""
+        return read_file(self.path(name, keys, part), columns)
+
+    def write(
+        self,
+        name: str,
+        keys: Mapping[str, str],
+        rows: pa.Table,
+        record: Record,
+        part: str = paths.PART,
+    ) -> Path:
+        """Commit `rows` as the whole content of a partition and return its file.
+
+        Raises `SurveyError` when the rows do not fit the schema, the folder cannot be written or
+        the disk is full; the lake is then as it was.
+        """
+        declared = table(name)
+        path = self.path(name, keys, part)
+        rows = declared.conform(rows)
+        metadata = {**(rows.schema.metadata or {}), FOOTER: record.to_json().encode()}
+        rows = rows.replace_schema_metadata(metadata)
+        write_atomically(path, lambda temporary: _write_parquet(declared, rows, temporary))
+        return path
+
+    def remove(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> None:
+        """Remove a partition; nothing happens when there is none."""
+        path = self.path(name, keys, part)
+        with _writing(path):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: another part, or a writer at work
+                path.parent.rmdir()
+
+    def write_failures(
+        self, stage: str, subject: str, keys: Mapping[str, str], rows: pa.Table, record: Record
+    ) -> None:
+        """Commit what `stage` could not use of a partition; no rows remove an older account.
+
+        `subject` tells apart several accounts of one stage and partition (two embedders, say):
+        each has a file of its own, so that they can be written at once.
+        """
+        where = {"stage": stage, "camera": keys["camera"], "night": keys["night"]}
+        part = paths.check_name("name", subject)
+        if rows.num_rows:
+            self.write("failures", where, rows, record, part)
+        else:
+            self.remove("failures", where, part)
+
+
+def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of one Parquet file; raises `SurveyError` naming a damaged one."""
+    try:
+        # Through a handle: a path would have its key=value folders turned into columns.
+        with path.open("rb") as source:
+            return pq.ParquetFile(source).read(columns)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise SurveyError(
+            f"{path}: not a readable Parquet file ({error}); remove it and run its stage again"
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a file beside `path`, sync it, and rename it over `path`.
+
+    Raises `SurveyError` when the folder cannot be written or the disk is full; what stood at
+    `path` is then untouched and nothing is left beside it.
+    """
+    temporary = paths.temporary_path(path)
+    with _writing(path):
+        _make_folders(path.parent)
+        try:
+            write(temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        for stray in path.parent.glob(".*.tmp"):
+            if paths.is_abandoned(stray):
+                stray.unlink(missing_ok=True)
+
+
+def _write_parquet(declared: Table, rows: pa.Table, path: Path) -> None:
+    vectors = [column.name for column in declared.columns if column.type == VECTOR]
+    dictionary = [
+        name
+        for name, kind in zip(rows.column_names, rows.schema.types, strict=True)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ]
+    pq.write_table(
+        rows,
+        path,
+        compression={
+            # Vectors hardly compress, and are read most.
+            name: "none" if name.split(".")[0] in vectors else "zstd"
+            for name in _leaves(rows.schema)
+        },
+        compression_level={
+            name: 1 for name in _leaves(rows.schema) if name.split(".")[0] not in vectors
+        },
+        use_dictionary=dictionary,
+        write_statistics=[name for name in rows.column_names if name not in vectors],
+        store_schema=True,
+    )
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """Yield the Parquet leaf paths of a schema whose only nesting is lists."""
+    for column in schema:
+        nested = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+        yield f"{column.name}.list.element" if nested else column.name
+
+
+def _make_folders(folder: Path) -> None:
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for child in reversed(missing):
+        child.mkdir(exist_ok=True)
+        _sync_folder(child.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SurveyError(
+                f"disk full while writing {path}; the lake is as it was: free some space and run "
+                "again"
+            ) from error
+        raise SurveyError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def known_tables() -> tuple[str, ...]:
+    """Return the names of the tables, in the order of the pipeline."""
+    return tuple(TABLES)

@@ -1,0 +1,337 @@
+"""The schemas of the lake, declared once: every column with its type, unit and meaning.
+
+Readers, writers, ``survey-qa schema`` and the documentation all use these declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.errors import SurveyError
+
+_TEXT = pa.string()
+_I16, _I32, _I64 = pa.int16(), pa.int32(), pa.int64()
+_F32, _F64 = pa.float32(), pa.float64()
+_BOOL = pa.bool_()
+#: Stands for a fixed-size list of float16 whose length is the embedder's own.
+VECTOR = pa.list_(pa.float16())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: name, Arrow type, unit (empty for none) and a one-line meaning."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lake.
+
+    Attributes
+    ----------
+    row : what one row is, in words.
+    partition : names of the partition keys, in the order of the folders.
+    key : columns that are unique and sorted within a partition.
+    columns : the declared columns, in the order they are written.
+    keeps_source_columns : whether further columns of the source are kept under their own names.
+    """
+
+    name: str
+    row: str
+    partition: tuple[str, ...]
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    keeps_source_columns: bool = False
+
+    def column(self, name: str) -> Column:
+        """Return the declared column `name`; raises `KeyError` when there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def conform(self, rows: pa.Table) -> pa.Table:
+        """Return `rows` with the declared columns in their order and type, sorted by the key.
+
+        Columns that `rows` lacks become null; further ones are kept where the table allows it.
+        Partition keys are not stored inside the files.
+
+        Raises
+        ------
+        SurveyError : a column that cannot be cast, an unknown column, or a key that repeats.
+        """
+        arrays, fields = [], []
+        for column in self.columns:
+            values = (
+                rows.column(column.name)
+                if column.name in rows.column_names
+                else pa.nulls(rows.num_rows, column.type)
+            )
+            values = self._cast(column, values)
+            arrays.append(values)
+            fields.append(pa.field(column.name, values.type))
+        declared = {column.name for column in self.columns} | set(self.partition)
+        extra = [name for name in rows.column_names if name not in declared]
+        if extra and not self.keeps_source_columns:
+            raise SurveyError(f"table {self.name}: no such column: {', '.join(extra)}")
+        for name in extra:
+            arrays.append(rows.column(name))
+            fields.append(pa.field(name, rows.schema.field(name).type))
+        table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+        return self._sorted_unique(table)
+
+    def _cast(self, column: Column, values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+        if column.type == VECTOR:
+            if pa.types.is_fixed_size_list(values.type) and values.type.value_type == pa.float16():
+                return values
+            if len(values) == 0:
+                return pa.chunked_array([], type=pa.list_(pa.float16(), 1))
+            raise SurveyError(
+                f"table {self.name}, column {column.name}: expected a fixed-size list of float16, "
+                f"got {values.type}"
+            )
+        if values.type == column.type:
+            return values
+        try:
+            return values.cast(column.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SurveyError(
+                f"table {self.name}, column {column.name}: {values.type} does not fit "
+                f"{column.type}: {error}"
+            ) from error
+
+    def _sorted_unique(self, table: pa.Table) -> pa.Table:
+        if not self.key or table.num_rows < 2:
+            return table
+        keys = table.select(list(self.key))
+        order = pc.sort_indices(
+            keys, sort_keys=[(name, "ascending", "at_start") for name in self.key]
+        )
+        if not order.equals(pa.array(range(len(order)), order.type)):
+            table = table.take(order)
+            keys = table.select(list(self.key))
+        groups = keys.group_by(list(self.key)).aggregate([])
+        if groups.num_rows != table.num_rows:
+            raise SurveyError(
+                f"table {self.name}: {table.num_rows - groups.num_rows} rows repeat the key "
+                f"({', '.join(self.key)})"
+            )
+        return table
+
+
+def _columns(*rows: tuple[str, pa.DataType, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+_EXPNUM = ("expnum", _I64, "", "exposure number of the camera")
+_CCDNUM = ("ccdnum", _I16, "", "CCD number (DECam: 1-62); 0 stands for the whole exposure")
+_CCDNAME = ("ccdname", _TEXT, "", "CCD name (DECam: N1-N31, S1-S31)")
+
+_CCDS = _columns(
+    _EXPNUM,
+    _CCDNUM,
+    _CCDNAME,
+    ("image_filename", _TEXT, "", "image file, relative to the survey's image folder"),
+    ("image_hdu", _I16, "", "HDU of the CCD in the file; the primary is 0"),
+    ("ccd_cuts", _I64, "bits", "legacypipe's reasons to leave the CCD out; 0 is kept"),
+    ("ebv", _F32, "mag", "galactic reddening E(B-V) at the CCD's centre (SFD)"),
+    ("plver", _TEXT, "", "version of the reduction pipeline"),
+    ("procdate", _TEXT, "UTC", "date of the reduction"),
+    ("plprocid", _TEXT, "", "identifier of the reduction"),
+    ("object", _TEXT, "", "target as the observer named it"),
+    ("propid", _TEXT, "", "proposal"),
+    ("filter", _TEXT, "", "filter"),
+    ("exptime", _F32, "s", "exposure time"),
+    ("mjd_obs", _F64, "d", "start of the exposure, modified Julian date, UTC"),
+    ("airmass", _F32, "", "airmass"),
+    ("fwhm", _F32, "pix", "full width at half maximum of the point-spread function"),
+    ("width", _I32, "pix", "image size along x"),
+    ("height", _I32, "pix", "image size along y"),
+    ("ra_bore", _F64, "deg", "right ascension of the boresight (J2000)"),
+    ("dec_bore", _F64, "deg", "declination of the boresight (J2000)"),
+    ("crpix1", _F32, "pix", "reference pixel along x, counted from 1"),
+    ("crpix2", _F32, "pix", "reference pixel along y, counted from 1"),
+    ("crval1", _F64, "deg", "right ascension of the reference pixel"),
+    ("crval2", _F64, "deg", "declination of the reference pixel"),
+    ("cd1_1", _F32, "deg/pix", "CD matrix"),
+    ("cd1_2", _F32, "deg/pix", "CD matrix"),
+    ("cd2_1", _F32, "deg/pix", "CD matrix"),
+    ("cd2_2", _F32, "deg/pix", "CD matrix"),
+    ("yshift", _BOOL, "", "whether the image was shifted in y (Mosaic-3)"),
+    ("ra", _F64, "deg", "right ascension of the CCD's centre"),
+    ("dec", _F64, "deg", "declination of the CCD's centre"),
+    ("skyrms", _F32, "counts/s", "scatter of the sky"),
+    ("sig1", _F32, "nanomaggies/pix", "median error per pixel"),
+    ("ccdzpt", _F32, "mag", "zeropoint of the CCD, at 1 s"),
+    ("zpt", _F32, "mag", "median zeropoint of the exposure"),
+    ("ccdraoff", _F32, "arcsec", "median astrometric offset in right ascension"),
+    ("ccddecoff", _F32, "arcsec", "median astrometric offset in declination"),
+    ("ccdskycounts", _F32, "counts/s/pix", "mean sky"),
+    ("ccdskysb", _F32, "mag/arcsec2", "sky surface brightness"),
+    ("ccdrarms", _F32, "arcsec", "scatter of the astrometry in right ascension"),
+    ("ccddecrms", _F32, "arcsec", "scatter of the astrometry in declination"),
+    ("ccdphrms", _F32, "mag", "photometric scatter of the CCD"),
+    ("phrms", _F32, "mag", "photometric scatter of the exposure"),
+    ("ccdnastrom", _I32, "", "stars matched for astrometry"),
+    ("ccdnphotom", _I32, "", "stars matched for photometry"),
+    ("ccdnmatch", _I32, "", "stars matched (older releases)"),
+    ("ccdtransp", _F32, "", "transparency (older releases)"),
+    ("psfnorm", _F32, "1/pix", "norm of the PSF model, for depth"),
+    ("galnorm", _F32, "1/pix", "norm of the PSF convolved with a small galaxy, for depth"),
+    ("wcscal", _TEXT, "", "whether astrometry succeeded, from the image's header"),
+    ("table_file", _TEXT, "", "CCD table or image that this row was read from"),
+)
+
+_REDUNDANT = ("reason", _TEXT, "", "the words of the list, as they stand")
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "ccds",
+            "a CCD image of a release",
+            ("release", "camera", "night"),
+            ("expnum", "ccdnum"),
+            _CCDS,
+            keeps_source_columns=True,
+        ),
+        Table(
+            "exposures",
+            "an exposure of a release",
+            ("release", "camera", "night"),
+            ("expnum",),
+            _columns(
+                _EXPNUM,
+                ("mjd_obs", _F64, "d", "start of the exposure, modified Julian date, UTC"),
+                ("band", _TEXT, "", "band: first word of the filter"),
+                ("exptime", _F32, "s", "exposure time"),
+                ("airmass", _F32, "", "airmass"),
+                ("ra_bore", _F64, "deg", "right ascension of the boresight (J2000)"),
+                ("dec_bore", _F64, "deg", "declination of the boresight (J2000)"),
+                ("propid", _TEXT, "", "proposal"),
+                ("object", _TEXT, "", "target as the observer named it"),
+                ("plver", _TEXT, "", "version of the reduction pipeline"),
+                ("n_ccds", _I32, "", "CCD images of the exposure in the table"),
+                ("fwhm", _F32, "pix", "median full width at half maximum over the CCDs"),
+                ("zpt", _F32, "mag", "median zeropoint over the CCDs, at 1 s"),
+                ("skysb", _F32, "mag/arcsec2", "median sky surface brightness over the CCDs"),
+                ("ebv", _F32, "mag", "median E(B-V) over the CCDs"),
+                ("ccd_cuts", _I64, "bits", "legacypipe's bits set on any CCD"),
+                ("n_cut", _I32, "", "CCDs with at least one bit set"),
+                ("image_filename", _TEXT, "", "image file of the first CCD"),
+            ),
+        ),
+        Table(
+            "reports",
+            "what one line of one list says",
+            ("source",),
+            ("camera", "round", "file", "line", "expnum", "ccdnum"),
+            _columns(
+                _EXPNUM,
+                ("ccdname", _TEXT, "", "CCD name; null: the whole exposure"),
+                ("ccdnum", _I16, "", "CCD number; null: the whole exposure or an unknown name"),
+                _REDUNDANT,
+                ("classes", pa.list_(_TEXT), "", "classes of the vocabulary; empty when none"),
+                ("is_bad", _BOOL, "", "whether the list calls the exposure or CCD bad"),
+                ("analyst", _TEXT, "", "who said so, where the list tells"),
+                ("round", _TEXT, "", "round of inspection or edition of the list"),
+                ("file", _TEXT, "", "name of the file"),
+                ("line", _I32, "", "line of the file, counted from 1 (FITS: row)"),
+                ("camera", _TEXT, "", "camera whose exposure numbers these are"),
+            ),
+        ),
+        Table(
+            "labels",
+            "a CCD, a class, a source",
+            ("release", "camera", "night"),
+            ("expnum", "ccdnum", "class", "source"),
+            _columns(
+                _EXPNUM,
+                _CCDNUM,
+                _CCDNAME,
+                ("class", _TEXT, "", "class of the vocabulary; null when the words map to none"),
+                ("source", _TEXT, "", "list that says so"),
+                _REDUNDANT,
+            ),
+        ),
+        Table(
+            "embeddings",
+            "a CCD image, or an exposure (ccdnum 0)",
+            ("embedder", "camera", "night"),
+            ("expnum", "ccdnum"),
+            _columns(
+                _EXPNUM,
+                _CCDNUM,
+                ("embedding", VECTOR, "", "vector of the embedder, float16"),
+            ),
+        ),
+        Table(
+            "predictions",
+            "a CCD image as a model sees it",
+            ("model", "camera", "night"),
+            ("expnum", "ccdnum"),
+            _columns(
+                _EXPNUM,
+                _CCDNUM,
+                ("class", _TEXT, "", "most probable class"),
+                ("probability", _F32, "", "probability of that class"),
+                (
+                    "probabilities",
+                    pa.list_(_F32),
+                    "",
+                    "probability of each of the model's classes, in the order of its card",
+                ),
+            ),
+        ),
+        Table(
+            "votes",
+            "an exposure as its CCDs vote",
+            ("model", "camera", "night"),
+            ("expnum",),
+            _columns(
+                _EXPNUM,
+                ("n_ccds", _I32, "", "CCDs that voted"),
+                ("n_bad", _I32, "", "CCDs of a bad class at or above the least probability"),
+                ("class", _TEXT, "", "class of most of the bad CCDs; good when the vote is good"),
+                ("probability", _F32, "", "mean probability of that class over the CCDs"),
+                ("is_bad", _BOOL, "", "whether the exposure is bad"),
+            ),
+        ),
+        Table(
+            "failures",
+            "an input that could not be used",
+            ("stage", "camera", "night"),
+            (),
+            _columns(
+                _EXPNUM,
+                _CCDNUM,
+                ("file", _TEXT, "", "file, with its HDU or row where it has one"),
+                ("error", _TEXT, "", "what is wrong with it"),
+            ),
+        ),
+    )
+}
+
+
+def table(name: str) -> Table:
+    """Return the declaration of table `name`; raises `SurveyError` naming the tables."""
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise SurveyError(f"no table {name!r}; the tables are {', '.join(TABLES)}") from None
+
+
+def empty(name: str, partition: Sequence[str] = ()) -> pa.Table:
+    """Return table `name` with no rows, partition keys included when asked for."""
+    declared = table(name)
+    fields = [(column.name, column.type) for column in declared.columns]
+    fields += [(key, _TEXT) for key in partition]
+    return pa.schema(fields).empty_table()

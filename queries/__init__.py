@@ -1,0 +1,1 @@
+"""The SQL, one file per question, and the few lines of Python that run it."""

@@ -1,0 +1,1 @@
+"""Exposures with known defects, for the demo and for tests of accuracy."""
