@@ -58,8 +58,8 @@ def _trend(sky: Floats, weight: Floats, frame: Frame) -> dict[str, float]:
     ny, nx = sky.shape
     size = frame.sky_cell * frame.pixel_scale / 60  # arcmin of a cell
     y, x = np.linspace(-1, 1, ny)[:, None], np.linspace(-1, 1, nx)[None, :]
-    terms = [np.ones_like(sky), x + 0 * y, y + 0 * x, x * x + 0 * y, y * y + 0 * x, x * y]
-    a = np.stack([t.ravel() for t in terms], axis=1)
+    terms = (np.ones((1, 1)), x, y, x * x, y * y, x * y)
+    a = np.stack([np.broadcast_to(t, sky.shape).ravel() for t in terms], axis=1)
     w = np.sqrt(weight.ravel().astype(float)) + 1e-3
     target = sky.ravel().astype(float)
     for _ in range(2):  # the second time without what stands out (stars' halos)
@@ -133,7 +133,7 @@ def _amplifiers(frame: Frame) -> dict[str, float]:
     if nx < 4 * STRIP:
         return {}
     middle = nx // 2
-    stride = max(1, frame.pixels.shape[0] // 1024)
+    stride = max(1, frame.pixels.shape[0] // 512)
     strips = [
         float(np.median(frame.pixels[::stride, middle + i * STRIP : middle + (i + 1) * STRIP]))
         for i in (-2, -1, 1, 0)
@@ -141,8 +141,10 @@ def _amplifiers(frame: Frame) -> dict[str, float]:
     far_left, left, far_right, right = strips
     # What a smooth gradient would give at the boundary is taken off.
     step = (right - left) - ((left - far_left) + (far_right - right)) / 2
-    sample = frame.residual[::stride]
-    halves = [robust_sigma(np.diff(h, axis=1)) for h in (sample[:, :middle], sample[:, middle:])]
+    sample = frame.residual[:: max(1, frame.residual.size // 65536)]
+    halves = [
+        robust_sigma(np.diff(h, axis=1).ravel()) for h in (sample[:, :middle], sample[:, middle:])
+    ]
     values = {"amplifier_step": log_excess(step / frame.noise, 0.06)}
     if min(halves) > 0:
         values["amplifier_noise"] = abs(math.log(halves[1] / halves[0]))

@@ -1,0 +1,105 @@
+"""`statistics`: a CCD image as a vector of named, physical features. No weights, no download.
+
+The features come in families, a module each; `FEATURES` lists all of them in the vector's
+order. They need no header: an image is measured in ADU, in units of its own noise and in
+arcsec. Distances are local (pixels, arcsec, arcmin), so that cut-outs and full frames compare.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.statistics import background, lines, noise, pixels, psf, sources
+from embedders.statistics.definition import Feature
+from embedders.statistics.frame import Frame
+
+__all__ = ["FEATURES", "Feature", "StatisticsEmbedder", "features"]
+
+VERSION = 1  # raise whenever a value changes: vectors of different versions must not mix
+PIXEL_SCALE = 0.262  # arcsec per pixel, DECam
+
+FEATURES: tuple[Feature, ...] = (
+    *pixels.FEATURES,
+    *background.FEATURES,
+    *noise.FEATURES,
+    *sources.FEATURES,
+    *psf.FEATURES,
+    *lines.FEATURES,
+)
+
+
+def features(
+    image: NDArray[np.generic],
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    mask: NDArray[np.generic] | None = None,
+    weight: NDArray[np.generic] | None = None,
+) -> NDArray[np.float32]:
+    """Measure a CCD image.
+
+    Parameters
+    ----------
+    image : (ny, nx) array of numbers, ADU, with or without the sky
+    pixel_scale : arcsec per pixel
+    mask : (ny, nx), not zero where a pixel is bad
+    weight : (ny, nx), zero or less where a pixel is bad
+
+    Returns
+    -------
+    (len(FEATURES),) float32, each value inside its feature's range: never NaN or infinite
+
+    Raises
+    ------
+    SurveyError
+        When there is nothing to measure: not two axes, not numbers, empty, no good pixel.
+    """
+    frame = Frame(image, pixel_scale, mask, weight)
+    catalogues = [sources.detect(window.residual) for window in frame.windows]
+    values = (
+        pixels.measure(frame)
+        | background.measure(frame)
+        | noise.measure(frame)
+        | sources.measure(frame, catalogues)
+        | psf.measure(frame, catalogues)
+        | lines.measure(frame)
+    )
+    return np.array([f.limit(values.get(f.name)) for f in FEATURES], dtype=np.float32)
+
+
+class StatisticsEmbedder:
+    """The features as an embedder: images in, vectors out."""
+
+    name = "statistics"
+
+    def __init__(self, pixel_scale: float = PIXEL_SCALE) -> None:
+        self.pixel_scale = pixel_scale
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return len(FEATURES)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides the values: part of the identity of every vector."""
+        return {
+            "version": VERSION,
+            "pixel_scale": self.pixel_scale,
+            "features": [f.name for f in FEATURES],
+        }
+
+    def embed(
+        self,
+        images: Sequence[NDArray[np.generic]],
+        headers: Sequence[Mapping[str, object]] | None = None,
+    ) -> NDArray[np.float32]:
+        """Vectors (n, dimension) of n images of any shapes; headers are not needed.
+
+        Raises
+        ------
+        SurveyError
+            At the first image with nothing to measure.
+        """
+        vectors = [features(image, pixel_scale=self.pixel_scale) for image in images]
+        return np.array(vectors, dtype=np.float32).reshape(-1, self.dimension)
