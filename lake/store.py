@@ -284,6 +284,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
                 stray.unlink(missing_ok=True)
 
 
+def write_text_atomically(path: Path, text: str) -> None:
+    """Put `text` at `path` as UTF-8, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
 def _write_parquet(declared: Table, rows: pa.Table, path: Path) -> None:
     vectors = [column.name for column in declared.columns if column.type == VECTOR]
     dictionary = [

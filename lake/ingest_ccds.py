@@ -1,0 +1,471 @@
+"""CCD tables (survey-ccds, ccds-annotated) into `ccds` and `exposures`.
+
+A table is read once, in chunks of rows. Each chunk is cut by (camera, night) and spilled beside
+the lake's tables; when the whole file has been read without fault, each night is gathered, joined
+with what other files said of it, and committed. A file that turns out truncated therefore leaves
+the lake as it was, and memory does not depend on the size of the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake import paths
+from lake.cameras import ccd_number
+from lake.errors import SurveyError
+from lake.fits_tables import constant, decode_strings, night_of_day, open_table, to_arrow
+from lake.sfd import fill_ebv
+from lake.store import Lake, Record, digest, file_fingerprint, write_text_atomically
+from lake.tables import table
+
+#: Rows read at a time: about 100 MB of a DR10 table.
+CHUNK_ROWS = 262_144
+#: Columns without which a row has no place in the lake.
+NEEDED = ("expnum", "ccdname", "mjd_obs", "image_filename")
+#: Night of rows whose date is not known.
+NO_NIGHT = "0"
+#: Dates after this one (in the year 2406) are taken for damage.
+LATEST_MJD = 200_000.0
+DAYS = 1_000_000
+
+Progress = Callable[[int, int], None]
+Key = tuple[str, str]
+
+
+@dataclass
+class CcdSummary:
+    """What `ingest` did: rows = ccds + superseded + failed."""
+
+    files: int = 0
+    unchanged_files: int = 0
+    rows: int = 0
+    ccds: int = 0
+    partitions: int = 0
+    unchanged_partitions: int = 0
+    superseded: int = 0
+    unusable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """Rows that could not be used; each is in the table `failures`."""
+        return sum(self.unusable.values())
+
+
+def ingest(
+    lake: Lake,
+    files: Sequence[Path],
+    release: str,
+    *,
+    camera: str | None = None,
+    sfd_dir: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> CcdSummary:
+    """Read CCD tables into the release `release`.
+
+    A row's night is the UTC date of ``mjd_obs - 0.5`` days. Where a CCD comes in several
+    processings, within a file or across files, the latest wins (by ``procdate``, then ``plver``);
+    the others are counted as superseded. Rows with exposure number 0, without a date or with a CCD
+    name the camera does not have go to `failures`.
+
+    Parameters
+    ----------
+    camera : camera of tables that have no such column.
+    sfd_dir : folder of the SFD dust maps, for tables without ``ebv``.
+    force : read files that did not change since they were last ingested.
+    progress : called with (rows read, rows in all) of the file at hand.
+
+    Raises
+    ------
+    SurveyError : a file that is missing, not FITS, truncated, or lacks a needed column. Files
+        before it in `files` are then ingested, it and those after it are not.
+    """
+    paths.check_name("release", release)
+    summary = CcdSummary()
+    settings = {"release": release, "camera": camera, "sfd": sfd_dir is not None}
+    for path in files:
+        if not path.is_file():
+            raise SurveyError(f"{path}: no such file")
+    for path in files:
+        ledger = _ledger(lake, release, path)
+        state = {"fingerprint": file_fingerprint(path), "settings": digest(settings)}
+        summary.files += 1
+        if not force and _is_ingested(lake, release, ledger, state):
+            summary.unchanged_files += 1
+            continue
+        with _spill_folder(lake) as folder, open_table(path, folder) as hdu:
+            spill = _Spill(folder, path, camera)
+            spill.read(hdu, progress)
+            with _locked(lake, release):
+                _commit(lake, release, path, spill, settings, sfd_dir, force, summary)
+        text = json.dumps({**state, "nights": spill.keys()}, sort_keys=True)
+        write_text_atomically(ledger, text)
+    return summary
+
+
+# What was ingested before ----------------------------------------------------------------------
+
+
+def _ledger(lake: Lake, release: str, path: Path) -> Path:
+    name = f"{path.name}-{digest(str(path.resolve()))}.json"
+    return lake.root / "ccds" / f"release={release}" / "_files" / name
+
+
+def _is_ingested(lake: Lake, release: str, ledger: Path, state: dict[str, str]) -> bool:
+    try:
+        known = json.loads(ledger.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(known.get(name) == value for name, value in state.items()) and all(
+        lake.path(name, {"release": release, "camera": camera, "night": night}).exists()
+        for camera, night in known["nights"]
+        for name in ("ccds", "exposures")
+    )
+
+
+@contextlib.contextmanager
+def _locked(lake: Lake, release: str) -> Iterator[None]:
+    """Let one process at a time change the nights of a release: files may share a night."""
+    folder = lake.root / "ccds" / f"release={release}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "_lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _spill_folder(lake: Lake) -> Iterator[Path]:
+    """Make a folder that readers ignore; remove it at the end, and those of killed runs now."""
+    for stray in lake.root.glob(".spill*.tmp"):
+        if paths.is_abandoned(stray):
+            shutil.rmtree(stray, ignore_errors=True)
+    folder = paths.temporary_path(lake.root / "spill")
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        reason = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise SurveyError(f"cannot write in lake {lake.root}: {reason}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be used, with the partition of `failures` that it goes to."""
+
+    camera: str
+    night: str
+    expnum: int
+    ccdnum: int
+    file: str
+    error: str
+
+
+class _Spill:
+    """Chunks of a table on disk, cut by (camera, night)."""
+
+    def __init__(self, folder: Path, path: Path, camera: str | None) -> None:
+        self.folder = folder
+        self.path = path
+        self.camera = camera
+        self.rows_read = 0
+        self.failures: list[Failure] = []
+        self._batches: dict[Key, list[tuple[int, int]]] = {}
+        self._hashes: dict[Key, Any] = {}
+        self._counts: Counter[Key] = Counter()
+        self._chunks = 0
+
+    def read(self, hdu: fitsio.hdu.TableHDU, progress: Progress | None) -> None:
+        """Read all rows; raises `SurveyError` naming the rows that cannot be read."""
+        names = {name.lower() for name in hdu.get_colnames()}
+        needed = {*NEEDED, *(() if self.camera else ("camera",))}
+        if missing := sorted(needed - names):
+            hint = "; name the camera with --camera" if missing == ["camera"] else ""
+            raise SurveyError(f"{self.path}: lacks the column(s) {', '.join(missing)}{hint}")
+        total = hdu.get_nrows()
+        with ThreadPoolExecutor(1) as reader:
+            # The next chunk is read while this one is cut.
+            starts = range(0, total, CHUNK_ROWS)
+            pending = reader.submit(self._read_rows, hdu, 0, total) if total else None
+            for start in starts:
+                assert pending is not None
+                rows = pending.result()
+                following = start + CHUNK_ROWS
+                if following < total:
+                    pending = reader.submit(self._read_rows, hdu, following, total)
+                self._cut(rows, start)
+                if progress:
+                    progress(start + len(rows), total)
+
+    def _read_rows(self, hdu: fitsio.hdu.TableHDU, start: int, total: int) -> np.ndarray:
+        stop = min(start + CHUNK_ROWS, total)
+        try:
+            return hdu[start:stop]
+        except (OSError, ValueError) as error:
+            raise SurveyError(
+                f"{self.path}: rows {start + 1}-{stop} of {total} cannot be read; the file is "
+                "truncated or damaged, and nothing of it was ingested"
+            ) from error
+
+    def _cut(self, rows: np.ndarray, start: int) -> None:
+        """Sort a chunk's rows into nights and write those that can be used."""
+        chunk = to_arrow(rows)
+        expnums = chunk["expnum"].to_numpy().astype(np.int64)
+        mjd = chunk["mjd_obs"].to_numpy().astype(np.float64)
+        dated = np.isfinite(mjd) & (mjd > 0) & (mjd < LATEST_MJD)
+        days = np.floor(np.where(dated, mjd, 0.5) - 0.5).astype(np.int64)
+        words = (
+            constant(self.camera, len(rows)) if self.camera else chunk["camera"].combine_chunks()
+        )
+        codes = words.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        cameras = [word.lower() or "unknown" for word in words.dictionary.to_pylist()]
+        numbers = self._ccd_numbers(chunk, codes, cameras)
+        reasons = np.select(
+            [expnums <= 0, ~dated, numbers <= 0],
+            ["exposure number 0", "no observing date", "unknown CCD name"],
+            default="",
+        )
+        self.rows_read += len(rows)
+        for index in np.flatnonzero(reasons != "").tolist():
+            self.failures.append(
+                Failure(
+                    camera=cameras[codes[index]],
+                    night=night_of_day(int(days[index])) if dated[index] else NO_NIGHT,
+                    expnum=int(expnums[index]),
+                    ccdnum=int(numbers[index]),
+                    file=f"{self.path}, row {start + index + 1}",
+                    error=f"{reasons[index]} (CCD {chunk['ccdname'][index].as_py()!r})",
+                )
+            )
+        derived = {"camera", "expnum", "ccdnum", "mjd_obs"}
+        chunk = chunk.drop_columns([name for name in chunk.column_names if name in derived])
+        for name, values in (("expnum", expnums), ("ccdnum", numbers), ("mjd_obs", mjd)):
+            chunk = chunk.append_column(name, pa.array(values))
+        groups = codes * DAYS + days
+        order = np.flatnonzero(reasons == "")
+        order = order[np.argsort(groups[order], kind="stable")]
+        if order.size:
+            if order.size != len(rows) or np.any(np.diff(order) != 1):
+                chunk, rows = chunk.take(pa.array(order)), rows[order]
+            self._write(chunk, rows, groups[order], cameras)
+
+    def _ccd_numbers(
+        self, chunk: pa.Table, codes: np.ndarray, camera_names: list[str]
+    ) -> np.ndarray:
+        """Return the CCD number of each row, from its name; 0 where the camera has none such."""
+        names = chunk.column("ccdname").combine_chunks()
+        words = names.dictionary.to_pylist()
+        lookup = np.array(
+            [[ccd_number(camera, word) or 0 for word in words] for camera in camera_names],
+            dtype=np.int16,
+        ).reshape(len(camera_names), len(words))
+        return lookup[codes, names.indices.to_numpy(zero_copy_only=False)]
+
+    def _write(
+        self, chunk: pa.Table, rows: np.ndarray, groups: np.ndarray, cameras: list[str]
+    ) -> None:
+        edges = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+        chunk = chunk.combine_chunks()
+        with pa.ipc.new_file(self._file(self._chunks), chunk.schema) as writer:
+            for number, (low, high) in enumerate(pairwise(edges)):
+                code, day = divmod(int(groups[low]), DAYS)
+                key = (cameras[code], night_of_day(day))
+                writer.write_table(chunk.slice(low, high - low))
+                self._batches.setdefault(key, []).append((self._chunks, number))
+                self._counts[key] += high - low
+                hasher = self._hashes.setdefault(key, hashlib.blake2b(digest_size=12))
+                hasher.update(np.ascontiguousarray(rows[low:high]).view(np.uint8).data)
+        self._chunks += 1
+
+    def _file(self, chunk: int) -> str:
+        return str(self.folder / f"chunk-{chunk}.arrow")
+
+    def keys(self) -> list[Key]:
+        """Return the (camera, night) pairs of the table, sorted."""
+        return sorted(self._batches)
+
+    def fingerprint(self, key: Key) -> str:
+        """Return the hash of a night's rows as they stand in the file."""
+        return str(self._hashes[key].hexdigest())
+
+    def num_rows(self, key: Key) -> int:
+        """Return how many rows of the file a night has."""
+        return self._counts[key]
+
+    def rows(self, key: Key) -> pa.Table:
+        """Return a night's rows, strings decoded."""
+        batches = []
+        for chunk, number in self._batches[key]:
+            with pa.OSFile(self._file(chunk)) as source:
+                batches.append(pa.ipc.open_file(source).get_batch(number))
+        parts = [decode_strings(pa.Table.from_batches([batch])) for batch in batches]
+        return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
+
+
+# Committing ------------------------------------------------------------------------------------
+
+
+def _commit(
+    lake: Lake,
+    release: str,
+    path: Path,
+    spill: _Spill,
+    settings: dict[str, Any],
+    sfd_dir: Path | None,
+    force: bool,
+    summary: CcdSummary,
+) -> None:
+    """Commit every night of a file."""
+    source = str(path.resolve())
+
+    def one(key: Key) -> tuple[int, int, bool]:
+        keys = {"release": release, "camera": key[0], "night": key[1]}
+        before = lake.record("ccds", keys)
+        inputs = {**(before.inputs if before else {}), source: spill.fingerprint(key)}
+        record = Record("ingest-ccds", settings, inputs)
+        if not force and record.matches(before) and lake.path("exposures", keys).exists():
+            kept = lake.read("ccds", keys, ["table_file"])["table_file"]
+            used = int(pc.sum(pc.equal(kept, source)).as_py() or 0)
+            return spill.num_rows(key), used, False
+        rows = spill.rows(key)
+        if sfd_dir is not None and "ebv" not in rows.column_names:
+            rows = fill_ebv(rows, sfd_dir)
+        rows = rows.append_column("table_file", constant(source, rows.num_rows).cast(pa.string()))
+        if before is not None:
+            kept = lake.read("ccds", keys)
+            others = kept.filter(pc.not_equal(kept["table_file"], source))
+            rows = pa.concat_tables([others, rows], promote_options="permissive")
+        latest = table("ccds").conform(latest_processing(rows))
+        lake.write("exposures", keys, exposures_of(latest), record)
+        lake.write("ccds", keys, latest, record)
+        used = int(pc.sum(pc.equal(latest["table_file"], source)).as_py() or 0)
+        return spill.num_rows(key), used, True
+
+    with ThreadPoolExecutor(2) as pool:
+        for n_rows, used, written in pool.map(one, spill.keys()):
+            summary.ccds += used
+            summary.superseded += n_rows - used
+            summary.partitions += written
+            summary.unchanged_partitions += not written
+    summary.rows += spill.rows_read
+    for failure in spill.failures:
+        summary.unusable[failure.error.split(" (")[0]] += 1
+    _commit_failures(lake, release, source, spill.failures)
+
+
+def _commit_failures(lake: Lake, release: str, source: str, failures: list[Failure]) -> None:
+    subject = f"{release}-{digest(source)}"
+    groups: dict[Key, list[dict[str, Any]]] = {
+        (partition["camera"], partition["night"]): []
+        for partition in lake.partitions("failures", stage="ingest-ccds")
+        if partition.path.stem == subject
+    }
+    for failure in failures:
+        row = asdict(failure)
+        groups.setdefault((row.pop("camera"), row.pop("night")), []).append(row)
+    schema = table("failures").conform(pa.table({})).schema
+    for (camera, night), rows in groups.items():
+        record = Record("ingest-ccds", {"release": release}, {source: digest(rows)})
+        failed = pa.Table.from_pylist(rows, schema=schema)
+        keys = {"camera": camera, "night": night}
+        lake.write_failures("ingest-ccds", subject, keys, failed, record)
+
+
+def latest_processing(rows: pa.Table) -> pa.Table:
+    """Return one row per (expnum, ccdnum): the last by ``procdate``, then ``plver``, then order."""
+    keys = pl.DataFrame(
+        {
+            "expnum": rows["expnum"].to_numpy(),
+            "ccdnum": rows["ccdnum"].to_numpy(),
+        }
+    )
+    if keys.n_unique() == rows.num_rows:
+        return rows
+    blank = pl.Series([""] * rows.num_rows)
+    for name in ("procdate", "plver"):
+        column = blank
+        if name in rows.column_names:
+            column = pl.Series(pl.from_arrow(rows[name])).cast(pl.String).fill_null("")
+        keys = keys.with_columns(column.alias(name))
+    keys = keys.with_columns(
+        # V4.10 comes after V4.8.2a: compare runs of digits as numbers.
+        pl.col("plver").map_elements(_natural, return_dtype=pl.String),
+        pl.int_range(pl.len()).alias("position"),
+    )
+    chosen = (
+        keys.sort("procdate", "plver", "position")
+        .group_by("expnum", "ccdnum", maintain_order=True)
+        .last()["position"]
+        .sort()
+    )
+    return rows.take(chosen.to_arrow())
+
+
+def _natural(version: str) -> str:
+    pieces = "".join(c if c.isdigit() else f" {c} " for c in version).split()
+    return " ".join(piece.zfill(8) if piece.isdigit() else piece for piece in pieces)
+
+
+def exposures_of(ccds: pa.Table) -> pa.Table:
+    """Return the exposures of a night's CCDs: one row per expnum, medians over its CCDs."""
+    frame = pl.DataFrame(pl.from_arrow(ccds.select(_EXPOSURE_SOURCES)))
+
+    def median(name: str) -> pl.Expr:
+        return pl.col(name).fill_nan(None).median()
+
+    exposures = frame.group_by("expnum", maintain_order=True).agg(
+        pl.col("mjd_obs").first(),
+        pl.col("filter").first().str.split(" ").list.first().alias("band"),
+        *(
+            pl.col(name).first()
+            for name in (
+                "exptime",
+                "airmass",
+                "ra_bore",
+                "dec_bore",
+                "propid",
+                "object",
+                "plver",
+            )
+        ),
+        pl.len().cast(pl.Int32).alias("n_ccds"),
+        median("fwhm"),
+        median("ccdzpt").alias("zpt"),
+        median("ccdskysb").alias("skysb"),
+        median("ebv"),
+        pl.when(pl.col("ccd_cuts").is_null().all())
+        .then(None)
+        .otherwise(pl.col("ccd_cuts").fill_null(0).bitwise_or())
+        .alias("ccd_cuts"),
+        (pl.col("ccd_cuts") != 0).sum().cast(pl.Int32).alias("n_cut"),
+        pl.col("image_filename").first(),
+    )
+    return exposures.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+_EXPOSURE_SOURCES = [
+    "expnum", "mjd_obs", "filter", "exptime", "airmass", "ra_bore", "dec_bore", "propid",
+    "object", "plver", "fwhm", "ccdzpt", "ccdskysb", "ebv", "ccd_cuts", "image_filename",
+]  # fmt: skip
