@@ -129,23 +129,24 @@ def _noise_map(frame: Frame) -> dict[str, float]:
 
 def _amplifiers(frame: Frame) -> dict[str, float]:
     """Step of the sky and ratio of the noise between the left and the right half."""
-    nx = frame.pixels.shape[1]
-    if nx < 4 * STRIP:
+    sky, seen = frame.sky_cells
+    reach, middle = STRIP // frame.cell, frame.pixels.shape[1] // 2
+    if frame.cell == 1 or sky.shape[1] < 4 * reach + 2:
         return {}
-    middle = nx // 2
-    stride = max(1, frame.pixels.shape[0] // 512)
-    strips = [
-        float(np.median(frame.pixels[::stride, middle + i * STRIP : middle + (i + 1) * STRIP]))
-        for i in (-2, -1, 1, 0)
-    ]
-    far_left, left, far_right, right = strips
+    first_right = -(-middle // frame.cell)  # a cell that straddles the boundary is left out
+    first_left = middle // frame.cell
+    strips = []
+    for start in (first_left - 2 * reach, first_left - reach, first_right, first_right + reach):
+        part = (slice(None), slice(start, start + reach))
+        strips.append(float((sky[part] * seen[part]).sum() / max(seen[part].sum(), 1)))
+    far_left, left, right, far_right = strips
     # What a smooth gradient would give at the boundary is taken off.
     step = (right - left) - ((left - far_left) + (far_right - right)) / 2
     sample = frame.residual[:: max(1, frame.residual.size // 65536)]
     halves = [
         robust_sigma(np.diff(h, axis=1).ravel()) for h in (sample[:, :middle], sample[:, middle:])
     ]
-    values = {"amplifier_step": log_excess(step / frame.noise, 0.06)}
+    values = {"amplifier_step": log_excess(step, 0.06)}
     if min(halves) > 0:
         values["amplifier_noise"] = abs(math.log(halves[1] / halves[0]))
     return values

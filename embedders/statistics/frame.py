@@ -76,13 +76,13 @@ class Frame:
         self.bad_fraction = n_bad / bad.size
         self.pixel_scale = pixel_scale
         if self.bad is not None:
-            pixels[bad] = np.median(_sample(pixels[~bad]))
+            pixels[bad] = median(_sample(pixels[~bad]))
         np.clip(pixels, -ADU_LIMIT, ADU_LIMIT, out=pixels)
         self.pixels = pixels
         self.noise = _noise(pixels, self.bad)
         mesh = sep.Background(pixels, mask=self.bad, bw=MESH, bh=MESH, fw=3, fh=3)
         background = mesh.back()
-        self.level = float(np.median(background[:: CELL * 2, :: CELL * 2]))
+        self.level = median(background[:: CELL * 2, :: CELL * 2])
         self.residual: Floats = (pixels - background) / np.float32(self.noise)
         if self.bad is not None:
             self.residual[bad] = 0
@@ -109,22 +109,25 @@ class Frame:
         return cells
 
     @cached_property
-    def sky_map(self) -> tuple[Floats, Floats]:
-        """Sky above its level in 8-pixel cells (in units of the noise) and their weights (0-1).
+    def sky_cells(self) -> tuple[Floats, Floats]:
+        """Sky above its level in cells (in units of the noise) and 1 where it was seen, else 0.
 
-        Sources are left out; a cell without sky takes the value of the background mesh.
+        A cell with a source takes the value of the background mesh.
         """
-        inner = np.clip(self.residual, -4, 4)
-        keep = (~self.source_cells).astype(np.float32)
-        mean = block_mean(inner, self.cell) * keep
-        offset = np.float32(self.level)
-        base = (block_mean(self._background, self.cell) - offset) / np.float32(self.noise)
-        if min(mean.shape) < 2:
-            return mean + base, keep
-        weight = block_mean(keep, 2)
-        sky: Floats = np.divide(block_mean(mean, 2), np.maximum(weight, 0.25), dtype=np.float32)
-        sky += block_mean(base, 2)
-        return sky, weight
+        seen = (~self.source_cells).astype(np.float32)
+        inner = block_mean(np.clip(self.residual, -4, 4), self.cell) * seen
+        base = (block_mean(self._background, self.cell) - np.float32(self.level)) / self.noise
+        return inner + base.astype(np.float32), seen
+
+    @cached_property
+    def sky_map(self) -> tuple[Floats, Floats]:
+        """`sky_cells` in cells twice as wide, and the share of each that was seen."""
+        sky, seen = self.sky_cells
+        if min(sky.shape) < 2:
+            return sky, seen
+        share = block_mean(seen, 2)
+        mean = block_mean(sky * seen, 2) / np.maximum(share, np.float32(0.25))
+        return np.where(share > 0, mean, block_mean(sky, 2)), share
 
     @property
     def sky_cell(self) -> int:
@@ -163,12 +166,18 @@ def block_mean(image: Floats, size: int) -> Floats:
     return blocks
 
 
+def median(values: Floats | NDArray[np.float64]) -> float:
+    """Upper median; several times faster than numpy's on the small arrays measured here."""
+    middle = values.size // 2
+    return float(np.partition(values, middle, axis=None)[middle])
+
+
 def robust_sigma(values: Floats | NDArray[np.float64]) -> float:
     """Standard deviation from the median absolute deviation, to 1 per cent."""
     if values.size == 0:
         return 0.0
-    values = values[:: max(1, values.size // 16384)]
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    values = values[:: max(1, values.size // 8192)]
+    return 1.4826 * median(np.abs(values - median(values)))
 
 
 def _spread(n: int, size: int, most: int) -> tuple[list[int], int]:

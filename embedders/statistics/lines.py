@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedders.statistics.definition import Feature
-from embedders.statistics.frame import Floats, Frame, block_mean, robust_sigma
+from embedders.statistics.frame import Floats, Frame, block_mean, median, robust_sigma
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 ANGLES = 60
-LONGEST = 192  # cells along the longer side of the image that is transformed
+LONGEST = 256  # cells along the longer side of the image that is transformed
 SHORTEST_LINE = 0.4  # of the shorter side
 
 FEATURES = (
@@ -42,20 +42,20 @@ def _lines(ny: int, nx: int) -> "tuple[csr_matrix, Floats]":
 
 def measure(frame: Frame) -> dict[str, float]:
     """Values of `FEATURES`; none when the image is too small for a line."""
-    size = max(1, math.ceil(max(frame.pixels.shape) / LONGEST))
+    size = max(2, math.ceil(max(frame.pixels.shape) / LONGEST))
     if min(frame.pixels.shape) // size < 16:
         return {}
     # Stars are cut down to the height of a faint trail, so that only what is long adds up.
     cells = block_mean(np.clip(frame.residual, -3, 3), size)
-    limit = 3 * robust_sigma(cells)
-    cells = np.clip(cells - np.median(cells), -limit, limit)
+    limit = 3 * robust_sigma(cells.ravel())
+    cells = np.clip(cells - median(cells), -limit, limit)
     matrix, length = _lines(*cells.shape)
     long = length >= SHORTEST_LINE * min(cells.shape)
     z = (matrix @ cells.ravel())[long] / np.sqrt(length[long])
     scatter = robust_sigma(z)
     if scatter <= 0:
         return {}
-    z = (z - np.median(z)) / scatter
+    z = (z - median(z)) / scatter
     # The highest of n independent normal deviates is expected at sqrt(2 ln n).
     expected = math.sqrt(2 * math.log(z.size))
     best = int(np.argmax(z))

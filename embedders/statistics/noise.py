@@ -105,12 +105,14 @@ def _excess(profile: NDArray[np.float32], variance: NDArray[np.float32]) -> floa
 def _pattern(sky: Floats, axis: int) -> tuple[float, float]:
     """Highest peak over the continuum of the mean periodogram along an axis; its frequency.
 
-    The phase may differ from line to line, as interference during the readout does.
+    The phase differs from line to line, as that of interference during the readout does. What
+    all lines share is taken off: steps, gradients and patterns of columns (see `column_noise`).
     """
     from scipy.fft import rfft
     from scipy.ndimage import median_filter
 
     n = sky.shape[axis]
+    sky = sky - sky.mean(axis=1 - axis, keepdims=True)
     power = (np.abs(rfft(sky, axis=axis)) ** 2).mean(axis=1 - axis)
     continuum = median_filter(power, size=min(21, power.size), mode="nearest")
     first = max(2, n // 64)  # longer than 64 pixels: background
