@@ -1,0 +1,95 @@
+"""Reading what a survey already has: `ingest ccds`, `ingest reports`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.session import finish, progress, say, session
+
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when an input could not be used.")]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date as well.")]
+
+
+class Source(StrEnum):
+    """Whose list it is."""
+
+    decals = "decals"
+    des = "des"
+    delve = "delve"
+    inspection = "inspection"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    group = typer.Typer(no_args_is_help=True, help="Read CCD tables and bad-exposure lists.")
+    group.command("ccds")(ccds)
+    group.command("reports")(reports)
+    app.add_typer(group, name="ingest")
+
+
+def ccds(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="survey-ccds or ccds-annotated FITS files.")],
+    release: Annotated[str, typer.Option(help="Name of the data release, such as dr10.")],
+    camera: Annotated[
+        str | None, typer.Option(help="Camera of tables without a camera column.")
+    ] = None,
+    sfd_dir: Annotated[
+        Path | None, typer.Option(help="Folder of SFD dust maps, for tables without E(B-V).")
+    ] = None,
+    force: Force = False,
+    strict: Strict = False,
+) -> None:
+    """Read CCD tables into the tables `ccds` and `exposures`."""
+    from lake.ingest_ccds import ingest
+
+    with progress("reading", "rows") as shown:
+        summary = ingest(
+            session(context).lake(create=True),
+            files,
+            release,
+            camera=camera,
+            sfd_dir=sfd_dir,
+            force=force,
+            progress=shown.update,
+        )
+    say(
+        f"{summary.files} file(s), {summary.unchanged_files} unchanged; "
+        f"{summary.rows:,} rows read = {summary.ccds:,} CCDs + {summary.superseded:,} superseded processings + "
+        f"{summary.failed:,} unusable; {summary.partitions:,} partitions written, "
+        f"{summary.unchanged_partitions:,} unchanged"
+    )
+    for reason, count in summary.unusable.items():
+        say(f"  unusable: {reason}: {count:,}")
+    finish(summary.failed, strict)
+
+
+def reports(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Lists: text, FITS or CSV; or a folder.")],
+    source: Annotated[Source, typer.Option(help="Whose list it is.")],
+    round_name: Annotated[
+        str | None, typer.Option("--round", help="Edition of the list [default: the file's stem].")
+    ] = None,
+    camera: Annotated[str, typer.Option(help="Camera whose exposures are listed.")] = "decam",
+    force: Force = False,
+    strict: Strict = False,
+) -> None:
+    """Read bad-exposure lists into the table `reports`, word for word."""
+    from lake.ingest_reports import ingest_reports
+
+    summary = ingest_reports(
+        session(context).lake(create=True),
+        files,
+        source.value,
+        round=round_name,
+        camera=camera,
+        force=force,
+    )
+    for line in summary.lines():
+        say(line)
+    finish(summary.failed, strict)
