@@ -1,0 +1,216 @@
+"""Simulate a survey: plan its exposures; write images, CCD table, lists and truth."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from lake.errors import SurveyError
+from simulator.camera import CCDS
+from simulator.conditions import Exposure, Settings, good_conditions, nights
+from simulator.defects import inject
+from simulator.files import write_exposure
+from simulator.lists import listed_classes, write_lists
+from simulator.render import exposure_psf
+from simulator.tables import Measured, ccd_table, write_ccd_table, write_truth
+
+_OBSERVING_HOURS = 9.0
+_PROPOSAL = "2014B-0404"
+
+
+@dataclass(frozen=True)
+class SimulatedSurvey:
+    """Where a simulated survey lies.
+
+    Attributes
+    ----------
+    images
+        The folder that ``image_filename`` of the CCD table is relative to.
+    ccd_table
+        ``survey-ccds-sim.fits.gz``.
+    decam_list, delve_lists
+        The lists, with their errors.
+    truth, truth_exposures
+        A row per CCD with a defect; a row per exposure, good ones included.
+    """
+
+    directory: Path
+    images: Path
+    ccd_table: Path
+    decam_list: Path
+    delve_lists: tuple[Path, ...]
+    truth: Path
+    truth_exposures: Path
+    n_exposures: int
+    n_ccds: int
+    n_visible: int
+
+
+def plan(settings: Settings, seed: int) -> list[Exposure]:
+    """Decide everything about a survey's exposures but their pixels, in the order they are taken.
+
+    Bad exposures are spread evenly over the nights; strengths are stratified, over all of them
+    and within each class, so that small surveys too have weak and strong defects of every class.
+    """
+    rng = np.random.default_rng([seed, 0])
+    defects = _defects(settings, rng)
+    exposures = []
+    step = timedelta(hours=_OBSERVING_HOURS / settings.exposures_per_night)
+    for night, start in enumerate(nights(settings, rng)):
+        night_seeing, night_sky = np.clip(rng.standard_normal(2), -1.5, 1.5)
+        for index in range(settings.exposures_per_night):
+            number = night * settings.exposures_per_night + index
+            band = settings.bands[index % len(settings.bands)]
+            conditions = good_conditions(rng, band, night_seeing, night_sky, len(CCDS))
+            date_obs = start + index * step + timedelta(seconds=float(rng.uniform(0, 10)))
+            defect = None
+            if number in defects:
+                kind, strength = defects[number]
+                conditions, defect = inject(conditions, kind, strength, rng, settings)
+            exposures.append(
+                Exposure(
+                    expnum=settings.first_expnum + number + 60 * night,
+                    night=(start - timedelta(days=1)).strftime("%Y%m%d"),
+                    date_obs=date_obs,
+                    ra=float(
+                        np.round(
+                            (
+                                310
+                                + 15 * _OBSERVING_HOURS * index / settings.exposures_per_night
+                                + rng.uniform(-10, 10)
+                            )
+                            % 360,
+                            6,
+                        )
+                    ),
+                    dec=float(np.round(rng.uniform(-30, 15), 6)),
+                    propid=_PROPOSAL,
+                    ebv=float(
+                        np.round(
+                            0.04 * rng.beta(2, 2)
+                            if rng.random() < 0.97
+                            else rng.uniform(0.04, 0.1),
+                            4,
+                        )
+                    ),
+                    seed=int(rng.integers(2**62)),
+                    conditions=conditions,
+                    defect=defect,
+                )
+            )
+    return exposures
+
+
+def _defects(settings: Settings, rng: np.random.Generator) -> dict[int, tuple[str, float]]:
+    """Index of exposure -> class and strength of its defect."""
+    count = settings.n_nights * settings.exposures_per_night
+    n_bad = round(count * settings.bad_fraction)
+    if n_bad == 0:
+        return {}
+    # every night gets its share of the bad ones, in random places
+    places: list[int] = []
+    edges = np.round(np.linspace(0, n_bad, settings.n_nights + 1)).astype(int)
+    for night, share in enumerate(np.diff(edges)):
+        first = night * settings.exposures_per_night
+        chosen = rng.permutation(settings.exposures_per_night)[:share]
+        places.extend(first + int(place) for place in chosen)
+    low, high = np.log(settings.strength_range)
+    quantiles = (np.arange(n_bad) + rng.random(n_bad)) / n_bad
+    strengths = np.exp(low + quantiles * (high - low))
+    kinds: list[str] = []
+    while len(kinds) < n_bad:
+        kinds.extend(str(kind) for kind in rng.permutation(settings.classes))
+    return {
+        int(place): (kind, float(strength))
+        for place, kind, strength in zip(rng.permutation(places), kinds, strengths, strict=False)
+    }
+
+
+def _write_one(images: Path, settings: Settings, exposure: Exposure) -> Measured:
+    with threadpool_limits(1):
+        psf = exposure_psf(exposure)
+        skies = write_exposure(images / exposure.filename, exposure, settings, CCDS, psf)
+    return Measured(psf.fwhm, psf.norm, tuple(skies))
+
+
+def _write_all(
+    images: Path, exposures: Sequence[Exposure], settings: Settings, workers: int
+) -> Iterator[Measured]:
+    write = partial(_write_one, images, settings)
+    if workers == 1:
+        yield from map(write, exposures)
+        return
+    # spawned: forking a process that has run threads (torch, duckdb) can hang it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(write, exposures)
+
+
+def simulate(
+    directory: Path,
+    settings: Settings,
+    seed: int,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulatedSurvey:
+    """Write a simulated survey under a directory.
+
+    The same settings and seed give the same bytes of images, whatever the number of workers.
+
+    Parameters
+    ----------
+    directory
+        Made where missing; files of an earlier run with the same names are replaced.
+    workers
+        Processes that render exposures.
+    progress
+        Called with the number of exposures done and in all.
+
+    Raises
+    ------
+    SurveyError
+        For a directory that cannot be written, less than one worker, or GalSim missing.
+    """
+    if workers < 1:
+        raise SurveyError(f"cannot simulate with {workers} workers; give at least 1")
+    exposures = plan(settings, seed)
+    images = directory / "images"
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        measured = []
+        for result in _write_all(images, exposures, settings, workers):
+            measured.append(result)
+            if progress is not None:
+                progress(len(measured), len(exposures))
+        rng = np.random.default_rng([seed, 2])
+        classes = listed_classes(exposures, settings, rng)
+        listed, lists = write_lists(directory, exposures, classes, rng)
+        table_path = directory / "survey-ccds-sim.fits.gz"
+        write_ccd_table(table_path, ccd_table(exposures, measured, settings, seed))
+        truth, truth_exposures = write_truth(directory, exposures, listed)
+    except OSError as error:
+        raise SurveyError(
+            f"cannot write the simulated survey under {directory}: {error}"
+        ) from error
+    return SimulatedSurvey(
+        directory=directory,
+        images=images,
+        ccd_table=table_path,
+        decam_list=lists[0],
+        delve_lists=tuple(lists[1:]),
+        truth=truth,
+        truth_exposures=truth_exposures,
+        n_exposures=len(exposures),
+        n_ccds=len(exposures) * len(CCDS),
+        n_visible=sum(
+            exposure.defect is not None and exposure.defect.visible for exposure in exposures
+        ),
+    )
