@@ -102,8 +102,7 @@ def background(conditions: Conditions, camera: Camera, ccd: Ccd) -> NDArray[np.f
     uneven += _FLAT_RESIDUAL * STRUCTURE_SCATTER * residual
     light = conditions.sky * (1 + uneven) + conditions.twilight
     for pattern in conditions.patterns:
-       :
-            light += pattern.evaluate(ccd, u, v)
+        light += pattern.evaluate(ccd, u, v)
     return np.maximum(light, 0.02 * conditions.sky)
 
 
