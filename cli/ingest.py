@@ -59,8 +59,8 @@ def ccds(
         )
     say(
         f"{summary.files} file(s), {summary.unchanged_files} unchanged; "
-        f"{summary.rows:,} rows read = {summary.ccds:,} CCDs + {summary.superseded:,} superseded processings + "
-        f"{summary.failed:,} unusable; {summary.partitions:,} partitions written, "
+        f"{summary.rows:,} rows read = {summary.ccds:,} CCDs + "
+        f"{summary.superseded:,} superseded processings + {summary.failed:,} unusable; {summary.partitions:,} partitions written, "
         f"{summary.unchanged_partitions:,} unchanged"
     )
     for reason, count in summary.unusable.items():

@@ -16,8 +16,53 @@ import pyarrow as pa
 from lake.errors import SurveyError
 
 
+class TableFile:
+    """The rows of a FITS table.
+
+    Attributes
+    ----------
+    names : the columns, in lower case.
+    num_rows : how many rows the header declares.
+    """
+
+    def __init__(self, path: Path, plain: Path, hdu: fitsio.hdu.TableHDU) -> None:
+        self.path = path
+        self.names = [name.lower() for name in hdu.get_colnames()]
+        self.num_rows = int(hdu.get_nrows())
+        self._plain = plain
+        self._hdu = hdu
+        self._dtype, _, variable = hdu.get_rec_dtype()
+        columns = hdu.get_info()["colinfo"]
+        scaled = any(column["tscale"] != 1.0 or column["tzero"] != 0.0 for column in columns)
+        width = int(hdu.read_header()["NAXIS1"])
+        self._is_plain = not scaled and not variable.any() and self._dtype.itemsize == width
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows `start` (from 0) up to, without, `stop` as a record array.
+
+        Raises `SurveyError` naming the rows that cannot be read.
+        """
+        try:
+            if not self._is_plain:
+                return self._hdu[start:stop]
+            return self._read_bytes(start, stop)
+        except (OSError, ValueError) as error:
+            raise SurveyError(
+                f"{self.path}: rows {start + 1}-{stop} of {self.num_rows} cannot be read; the "
+                "file is truncated or damaged, and nothing of it was ingested"
+            ) from error
+
+    def _read_bytes(self, start: int, stop: int) -> np.ndarray:
+        """Read rows as they lie in the file: ten times faster, since no text becomes Unicode."""
+        offset = self._hdu.get_offsets()["data_start"] + start * self._dtype.itemsize
+        rows = np.fromfile(self._plain, self._dtype, stop - start, offset=offset)
+        if len(rows) != stop - start:
+            raise ValueError("end of file")
+        return rows
+
+
 @contextlib.contextmanager
-def open_table(path: Path, folder: Path) -> Iterator[fitsio.hdu.TableHDU]:
+def open_table(path: Path, folder: Path) -> Iterator[TableFile]:
     """Open the first table of a FITS file; a compressed one is unpacked into `folder` first.
 
     cfitsio would unpack it in memory, which for a data release is more than a machine has.
@@ -36,14 +81,15 @@ def open_table(path: Path, folder: Path) -> Iterator[fitsio.hdu.TableHDU]:
         raise SurveyError(f"{path}: {error.strerror}") from error
     try:
         file = fitsio.FITS(str(plain), "r")
+        hdus = [hdu for hdu in file if isinstance(hdu, fitsio.hdu.TableHDU)]
     except (OSError, ValueError) as error:
         raise SurveyError(f"{path}: not a readable FITS file") from error
     with file:
-        for hdu in file:
-            if isinstance(hdu, fitsio.hdu.TableHDU):
-                yield hdu
-                return
-        raise SurveyError(f"{path}: holds no table; expected a survey-ccds or ccds-annotated file")
+        if not hdus:
+            raise SurveyError(
+                f"{path}: holds no table; expected a survey-ccds or ccds-annotated file"
+            )
+        yield TableFile(path, plain, hdus[0])
 
 
 def night_of_day(day: int) -> str:
@@ -63,6 +109,10 @@ def to_arrow(rows: np.ndarray) -> pa.Table:
         if values.dtype.kind in "SU":
             columns[name.lower()] = _strings(values)
             continue
+        if values.dtype.kind == "b":
+            # A FITS logical is the letter T or F, unless fitsio has already made it 1 or 0.
+            letters = np.ascontiguousarray(values).view(np.uint8)
+            values = (letters == ord("T")) | (letters == 1)
         native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
         array = pa.array(native.reshape(-1))
         if native.ndim > 1:

@@ -22,7 +22,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -31,7 +30,14 @@ import pyarrow.compute as pc
 from lake import paths
 from lake.cameras import ccd_number
 from lake.errors import SurveyError
-from lake.fits_tables import constant, decode_strings, night_of_day, open_table, to_arrow
+from lake.fits_tables import (
+    TableFile,
+    constant,
+    decode_strings,
+    night_of_day,
+    open_table,
+    to_arrow,
+)
 from lake.sfd import fill_ebv
 from lake.store import Lake, Record, digest, file_fingerprint, write_text_atomically
 from lake.tables import table
@@ -111,9 +117,9 @@ def ingest(
         if not force and _is_ingested(lake, release, ledger, state):
             summary.unchanged_files += 1
             continue
-        with _spill_folder(lake) as folder, open_table(path, folder) as hdu:
+        with _spill_folder(lake) as folder, open_table(path, folder) as rows:
             spill = _Spill(folder, path, camera)
-            spill.read(hdu, progress)
+            spill.read(rows, progress)
             with _locked(lake, release):
                 _commit(lake, release, path, spill, settings, sfd_dir, force, summary)
         text = json.dumps({**state, "nights": spill.keys()}, sort_keys=True)
@@ -197,37 +203,26 @@ class _Spill:
         self._counts: Counter[Key] = Counter()
         self._chunks = 0
 
-    def read(self, hdu: fitsio.hdu.TableHDU, progress: Progress | None) -> None:
+    def read(self, source: TableFile, progress: Progress | None) -> None:
         """Read all rows; raises `SurveyError` naming the rows that cannot be read."""
-        names = {name.lower() for name in hdu.get_colnames()}
         needed = {*NEEDED, *(() if self.camera else ("camera",))}
-        if missing := sorted(needed - names):
+        if missing := sorted(needed - set(source.names)):
             hint = "; name the camera with --camera" if missing == ["camera"] else ""
             raise SurveyError(f"{self.path}: lacks the column(s) {', '.join(missing)}{hint}")
-        total = hdu.get_nrows()
+        total = source.num_rows
+        starts = range(0, total, CHUNK_ROWS)
+        # The next chunk is read while this one is cut, and never more than one.
         with ThreadPoolExecutor(1) as reader:
-            # The next chunk is read while this one is cut.
-            starts = range(0, total, CHUNK_ROWS)
-            pending = reader.submit(self._read_rows, hdu, 0, total) if total else None
+            pending = [reader.submit(source.read, 0, min(CHUNK_ROWS, total))] if total else []
             for start in starts:
-                assert pending is not None
-                rows = pending.result()
+                rows = pending.pop().result()
                 following = start + CHUNK_ROWS
                 if following < total:
-                    pending = reader.submit(self._read_rows, hdu, following, total)
+                    stop = min(following + CHUNK_ROWS, total)
+                    pending.append(reader.submit(source.read, following, stop))
                 self._cut(rows, start)
                 if progress:
                     progress(start + len(rows), total)
-
-    def _read_rows(self, hdu: fitsio.hdu.TableHDU, start: int, total: int) -> np.ndarray:
-        stop = min(start + CHUNK_ROWS, total)
-        try:
-            return hdu[start:stop]
-        except (OSError, ValueError) as error:
-            raise SurveyError(
-                f"{self.path}: rows {start + 1}-{stop} of {total} cannot be read; the file is "
-                "truncated or damaged, and nothing of it was ingested"
-            ) from error
 
     def _cut(self, rows: np.ndarray, start: int) -> None:
         """Sort a chunk's rows into nights and write those that can be used."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -115,7 +116,7 @@ class Table:
         order = pc.sort_indices(
             keys, sort_keys=[(name, "ascending", "at_start") for name in self.key]
         )
-        if not order.equals(pa.array(range(len(order)), order.type)):
+        if not np.array_equal(order.to_numpy(), np.arange(len(order))):
             table = table.take(order)
             keys = table.select(list(self.key))
         groups = keys.group_by(list(self.key)).aggregate([])
@@ -233,7 +234,7 @@ TABLES: dict[str, Table] = {
             "reports",
             "what one line of one list says",
             ("source",),
-            ("camera", "round", "file", "line", "expnum", "ccdnum"),
+            ("camera", "round", "file", "line", "expnum", "ccdnum", "analyst"),
             _columns(
                 _EXPNUM,
                 ("ccdname", _TEXT, "", "CCD name; null: the whole exposure"),
