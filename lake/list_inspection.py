@@ -131,7 +131,9 @@ def parse_inspection_table(table: InspectionTable) -> ParsedList:
     for row in table.rows:
         for who, verdict in row.verdicts.items():
             parsed.reports.append(
-                Report(row.line, row.expnum, None, None, verdict.reason.strip(), who, verdict.is_bad)
+                Report(
+                    row.line, row.expnum, None, None, verdict.reason.strip(), who, verdict.is_bad
+                )
             )
     return parsed
 

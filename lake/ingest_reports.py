@@ -1,0 +1,363 @@
+"""Bad-exposure lists into the table ``reports``: what each line says, word for word.
+
+All lists of a source share one file, ``reports/source=…/part-0.parquet``: a few tens of thousands
+of rows. Its record holds the fingerprint of every list that is in it, so that a list that has not
+changed costs nothing, and a list that has changed replaces its own rows only. Two processes that
+ingest lists of one source take turns (an advisory lock on a hidden file of the lake), so that
+neither loses the other's rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lake.cameras import N_CCDS
+from lake.errors import SurveyError
+from lake.list_delve import parse_delve_text, parse_fits_list
+from lake.list_inspection import parse_inspection_table, read_inspection_csv
+from lake.lists import ParsedList, decode, parse_bad_list, read_bad_list, read_bytes
+from lake.store import Lake, Record, digest
+from lake.tables import table
+from lake.vocabulary import Vocabulary
+
+#: What ``--source`` takes.
+SOURCES = ("decals", "des", "delve", "inspection")
+
+_ENDINGS = {
+    "decals": (".txt",),
+    "des": (".txt", ".fits", ".fits.gz", ".fits.fz"),
+    "delve": (".txt", ".fits", ".fits.gz", ".fits.fz"),
+    "inspection": (".csv",),
+}
+_FITS = (".fits", ".fits.gz", ".fits.fz", ".fit")
+
+
+@dataclass
+class FileSummary:
+    """What became of one list; the line counts add up to `lines`.
+
+    `reports` counts rows of the table; `unmapped` counts, among its bad ones, those whose reason
+    has no class, by reason. `unchanged`: the list was in the lake already, as it is; `skipped`
+    then lists nothing and `n_skipped` still counts. `error` says why a list could not be used.
+    """
+
+    file: str
+    round: str
+    lines: int = 0
+    entries: int = 0
+    comments: int = 0
+    blank: int = 0
+    headers: int = 0
+    n_skipped: int = 0
+    reports: int = 0
+    unmapped: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    unchanged: bool = False
+    error: str = ""
+
+
+@dataclass
+class ReportsSummary:
+    """What `ingest_reports` did, file by file."""
+
+    source: str
+    files: list[FileSummary]
+
+    @property
+    def lines(self) -> int:
+        """Lines read, of all files."""
+        return sum(file.lines for file in self.files)
+
+    @property
+    def entries(self) -> int:
+        """Lines that made reports."""
+        return sum(file.entries for file in self.files)
+
+    @property
+    def skipped(self) -> list[tuple[str, int, str]]:
+        """(file, line, why) of the lines that could not be read, of the files read in this run."""
+        return [(file.file, line, why) for file in self.files for line, why in file.skipped]
+
+    @property
+    def n_skipped(self) -> int:
+        """Lines that could not be read, unchanged files included."""
+        return sum(file.n_skipped for file in self.files)
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """(file, error) of the lists that could not be used; the lake keeps what it had of them."""
+        return [(file.file, file.error) for file in self.files if file.error]
+
+    @property
+    def unmapped(self) -> dict[str, int]:
+        """Reports of each reason that has no class, most frequent first."""
+        counts: Counter[str] = Counter()
+        for file in self.files:
+            counts.update(file.unmapped)
+        return dict(counts.most_common())
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there was nothing to do."""
+        return all(file.unchanged for file in self.files)
+
+
+def ingest_reports(
+    lake: Lake,
+    files: Sequence[Path],
+    source: str,
+    round: str | None = None,
+    camera: str = "decam",
+    force: bool = False,
+    vocabulary: Vocabulary | None = None,
+) -> ReportsSummary:
+    """Read lists into ``reports/source=<source>``.
+
+    Parameters
+    ----------
+    files : lists, and folders whose lists are all taken.
+    source : ``decals`` (lists that legacypipe reads), ``des`` and ``delve`` (text and FITS),
+        ``inspection`` (CSV).
+    round : name of the round of inspection or edition of the list; by default the file's stem.
+    camera : whose exposure numbers the lists hold.
+    force : read lists again that have not changed.
+    vocabulary : what the words mean; when it has changed since, the reports of the source that
+        are already in the lake are classified anew.
+
+    Raises
+    ------
+    SurveyError : an unknown source or camera, a file that is missing or comes twice, or no list
+        at all that could be used (binary, of another form); the lake is then as it was. Of
+        several lists, one that cannot be used is told in the summary and the others go on.
+    """
+    if source not in SOURCES:
+        raise SurveyError(f"--source {source}: the sources are {', '.join(SOURCES)}")
+    if camera not in N_CCDS:
+        raise SurveyError(f"--camera {camera}: the cameras are {', '.join(N_CCDS)}")
+    vocabulary = vocabulary or Vocabulary.load()
+    lists = _named(_expand(files, source), round)
+    keys = {"source": source}
+    settings = {"vocabulary": digest(vocabulary.to_json())}
+    fingerprints = {name: _fingerprint(path, camera) for name, path in lists.items()}
+    with _locked(lake, source):
+        old = lake.record("reports", keys)
+        inputs = dict(old.inputs) if old else {}
+        notes: dict[str, Any] = dict(old.notes) if old else {}
+        same_words = old is not None and old.matches(Record("reports", settings, inputs))
+        summaries, parsed = [], {}
+        for name, path in lists.items():
+            if same_words and not force and inputs.get(name) == fingerprints[name]:
+                summaries.append(FileSummary(**notes[name], unchanged=True))
+                continue
+            edition = _round(path, round)
+            try:
+                rows, summary = _rows(path, edition, source, camera, vocabulary)
+            except SurveyError as error:
+                if len(lists) == 1:
+                    raise
+                summaries.append(FileSummary(path.name, edition, error=str(error)))
+                continue
+            parsed[name] = rows
+            summaries.append(summary)
+            notes[name] = _note(summary)
+            inputs[name] = fingerprints[name]
+        if parsed:
+            kept = _kept(lake, keys, parsed) if old else None
+            if kept is not None and not same_words:
+                kept = _classify(kept, source, vocabulary)
+            parts = [*([] if kept is None else [kept]), *parsed.values()]
+            record = Record("reports", settings, inputs, notes)
+            lake.write("reports", keys, pa.concat_tables(parts), record)
+        elif all(summary.error for summary in summaries):
+            raise SurveyError(
+                f"none of the {len(summaries)} lists can be used; the first: {summaries[0].error}"
+            )
+    return ReportsSummary(source, summaries)
+
+
+def _expand(files: Sequence[Path], source: str) -> list[Path]:
+    """Return the lists among `files`, each folder replaced by the lists in it."""
+    found: list[Path] = []
+    for path in files:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(
+            file
+            for file in path.rglob("*")
+            if file.name.lower().endswith(_ENDINGS[source])
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
+        if not inside:
+            raise SurveyError(f"{path}: no {' or '.join(_ENDINGS[source])} file in this folder")
+        found += inside
+    if not found:
+        raise SurveyError("no list to ingest: name files or folders")
+    return list(dict.fromkeys(found))
+
+
+def _round(path: Path, name: str | None) -> str:
+    if name is not None:
+        return name
+    stem = path.name
+    for ending in (".gz", ".fz"):
+        stem = stem.removesuffix(ending)
+    return Path(stem).stem
+
+
+def _named(paths: list[Path], name: str | None) -> dict[str, Path]:
+    """Return ``<round>/<file name>`` -> path: what a list is known by in the lake."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        other = named.setdefault(f"{_round(path, name)}/{path.name}", path)
+        if other != path:
+            raise SurveyError(
+                f"{other} and {path} have one name and would be one list: ingest them under two "
+                "--round names"
+            )
+    return named
+
+
+def _fingerprint(path: Path, camera: str) -> str:
+    """Return a hash of a list's content (a list is small) and of the camera it is read for."""
+    if not path.exists():
+        raise SurveyError(f"{path}: no such file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SurveyError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return hashlib.sha256(content + camera.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _locked(lake: Lake, source: str) -> Iterator[None]:
+    path = lake.root / f".reports-{source}.lock"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise SurveyError(f"cannot write {path}: {error.strerror or error}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise SurveyError(f"cannot lock {path}: {error.strerror or error}") from error
+        yield
+
+
+def _parse(path: Path, source: str, camera: str) -> ParsedList:
+    if source == "inspection":
+        return parse_inspection_table(read_inspection_csv(path))
+    if source == "decals":
+        return parse_bad_list(read_bad_list(path), camera)
+    if path.name.lower().endswith(_FITS):
+        return parse_fits_list(path, camera)
+    return parse_delve_text(decode(read_bytes(path))[0], path.stem, camera)
+
+
+def _rows(
+    path: Path, round: str, source: str, camera: str, vocabulary: Vocabulary
+) -> tuple[pa.Table, FileSummary]:
+    """Return the rows that a list makes, classified, and the account of its lines."""
+    parsed = _parse(path, source, camera)
+    if parsed.skipped and not parsed.entries and not parsed.headers:
+        first = parsed.skipped[0]
+        raise SurveyError(
+            f"{path}, line {first.line}: {first.why}; none of its {parsed.lines} lines is an entry "
+            f"of a list of source {source}"
+        )
+    reports = parsed.reports
+    number = len(reports)
+    rows = pa.table(
+        {
+            "expnum": pa.array([report.expnum for report in reports], pa.int64()),
+            "ccdname": pa.array([report.ccdname for report in reports], pa.string()),
+            "ccdnum": pa.array([report.ccdnum for report in reports], pa.int16()),
+            "reason": pa.array([_clean(report.reason) for report in reports], pa.string()),
+            "is_bad": pa.array([report.is_bad for report in reports], pa.bool_()),
+            "analyst": pa.array([report.analyst for report in reports], pa.string()),
+            "round": pa.array([round] * number, pa.string()),
+            "file": pa.array([path.name] * number, pa.string()),
+            "line": pa.array([report.line for report in reports], pa.int32()),
+            "camera": pa.array([camera] * number, pa.string()),
+        }
+    )
+    rows = _classify(rows, source, vocabulary)
+    unmapped = Counter(
+        reason
+        for reason, classes, is_bad in zip(
+            rows["reason"].to_pylist(),
+            rows["classes"].to_pylist(),
+            rows["is_bad"].to_pylist(),
+            strict=True,
+        )
+        if is_bad and not classes
+    )
+    return rows, FileSummary(
+        path.name,
+        round,
+        parsed.lines,
+        parsed.entries,
+        parsed.comments,
+        parsed.blank,
+        parsed.headers,
+        len(parsed.skipped),
+        number,
+        dict(unmapped),
+        [(line.line, line.why) for line in parsed.skipped],
+    )
+
+
+def _clean(text: str) -> str:
+    # A lone surrogate cannot be written as UTF-8; no decoder here makes one, a FITS string might.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _classify(rows: pa.Table, source: str, vocabulary: Vocabulary) -> pa.Table:
+    """Return `rows` with their classes, and for free-text lists their verdicts, as of today."""
+    reasons = rows["reason"].to_pylist()
+    known = {reason: vocabulary.classes_of(source, reason) for reason in set(reasons)}
+    classes = pa.array([known[reason] for reason in reasons], pa.list_(pa.string()))
+    rows = _with(rows, "classes", classes)
+    if source == "decals":
+        bad = {reason: vocabulary.is_bad(source, reason) for reason in known}
+        verdicts = pa.array([bad[reason] for reason in reasons], pa.bool_())
+        rows = _with(rows, "is_bad", verdicts)
+    return rows.select([column.name for column in table("reports").columns])
+
+
+def _with(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in rows.column_names:
+        return rows.set_column(rows.column_names.index(name), name, values)
+    return rows.append_column(name, values)
+
+
+def _kept(lake: Lake, keys: dict[str, str], replaced: dict[str, Any]) -> pa.Table:
+    """Return the rows that the lake has of lists other than `replaced`."""
+    rows = lake.read("reports", keys).replace_schema_metadata(None)
+    names = zip(rows["round"].to_pylist(), rows["file"].to_pylist(), strict=True)
+    return rows.filter(pa.array([f"{round}/{file}" not in replaced for round, file in names]))
+
+
+def _note(summary: FileSummary) -> dict[str, Any]:
+    """Return what the record keeps of a list: its counts, by which a later run still accounts."""
+    return {
+        "file": summary.file,
+        "round": summary.round,
+        "lines": summary.lines,
+        "entries": summary.entries,
+        "comments": summary.comments,
+        "blank": summary.blank,
+        "headers": summary.headers,
+        "n_skipped": summary.n_skipped,
+        "reports": summary.reports,
+        "unmapped": summary.unmapped,
+    }
