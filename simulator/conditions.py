@@ -222,7 +222,7 @@ class Conditions:
     elongation: tuple[float, float]  # of the PSF, components cos 2a and sin 2a
     object_density: float  # objects in a CCD, relative to the median field
     row_pattern: float  # readout pattern, rms in units of the pixel noise
-    amplifier_steps: tuple[float, ...]  # ADU of amplifier B over A, per CCD
+    amplifier_steps: tuple[float, ...]  # of amplifier B over A, relative to the sky, per CCD
     satellite: tuple[float, float, float] | None  # angle, offset [radii], brightness [sky noise]
 
     # what defects add; neutral values in good exposures
@@ -329,7 +329,7 @@ def good_conditions(
     gradient = STRUCTURE_SCATTER / 0.082 / np.sqrt(2) * bounded_normal(rng, 2)
     elongation = ELONGATION_SCATTER / np.sqrt(2) * bounded_normal(rng, 2)
     density = float(np.exp(DENSITY_SCATTER * float(bounded_normal(rng))))
-    steps = AMPLIFIER_SCATTER * sky * bounded_normal(rng, n_ccds)
+    steps = AMPLIFIER_SCATTER * bounded_normal(rng, n_ccds)
     satellite = None
     if rng.random() < 0.04:
         satellite = (

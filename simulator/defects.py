@@ -31,7 +31,7 @@ Ghost_scatter
 NObjects
     Sky subtraction left a mottled sky that is detected as objects. Quantity: number of objects
     in a CCD; scatter: 0.3 of the median number (star density over the sky). False objects = s x
-    scatter, and as many holes.
+    scatter.
 Bad_CCD
     One CCD. Either the step between its amplifiers (scatter: that of good CCDs), or a hot
     spot's glow (rms inside the CCD against the background's, as for ghosts).

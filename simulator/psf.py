@@ -34,6 +34,7 @@ class Stamps:
 
     half: int
     phases: NDArray[np.float32]  # (4, 4, 2 half + 1, 2 half + 1): y phase, x phase, y, x
+    wing: float = 0.0  # surface brightness at the edge, where the stamps are faded out
 
     def add(self, image: Stamp, x: float, y: float, flux: float, half: int | None = None) -> None:
         """Add a source of ``flux`` at pixel coordinates (from 0), clipped at the edges."""
@@ -53,6 +54,31 @@ class Stamps:
         left, bottom = self.half - ix, self.half - iy
         image[y0:y1, x0:x1] += flux * stamp[y0 + bottom : y1 + bottom, x0 + left : x1 + left]
 
+    def add_wing(self, image: Stamp, x: float, y: float, flux: float, faintest: float) -> None:
+        """Continue a star's light beyond its stamp, to where it falls below ``faintest``.
+
+        Kolmogorov turbulence spreads light as radius^(-11/3).
+        """
+        if flux * self.wing < faintest:
+            return
+        reach = self.half * min((flux * self.wing / faintest) ** (3 / 11), 12.0)
+        ny, nx = image.shape
+        x0, x1 = max(int(x - reach), 0), min(int(x + reach) + 2, nx)
+        y0, y1 = max(int(y - reach), 0), min(int(y + reach) + 2, ny)
+        if x0 >= x1 or y0 >= y1:
+            return
+        columns = np.arange(x0, x1, dtype=np.float32)[None, :] - np.float32(x)
+        rows = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(y)
+        radius = np.hypot(columns, rows) / np.float32(self.half)
+        light = (1 - _fade(radius)) * np.maximum(radius, 0.5) ** np.float32(-11 / 3)
+        image[y0:y1, x0:x1] += np.float32(flux * self.wing) * light
+
+
+def _fade(radius: NDArray[Any]) -> NDArray[Any]:
+    """Weight of a stamp against its wing: 1 inside 0.7 of its half width, 0 at its edge."""
+    ramp = np.clip((1 - radius) / np.float32(0.3), 0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
+
 
 def _stamps(profile: Any, half: int) -> tuple[Stamps, NDArray[np.float32]]:
     """Draw a GalSim profile (already convolved with the pixel); also its fine image."""
@@ -61,12 +87,18 @@ def _stamps(profile: Any, half: int) -> tuple[Stamps, NDArray[np.float32]]:
         nx=size, ny=size, scale=1 / _FINE, method="no_pixel", dtype=np.float32
     ).array
     fine = fine / (fine.sum(dtype=np.float64) / _FINE**2)
+    # fading the stamps out in a circle keeps bright stars from showing a square edge
+    offset = np.arange(size, dtype=np.float32) - (size - 1) // 2
+    radius = np.hypot(offset[None, :], offset[:, None]) / (_FINE * half)
+    ring = np.abs(radius - 0.85) < 0.05
+    wing = max(float(fine[ring].mean()) * 0.85 ** (11 / 3), 0.0)
+    faded = fine * _fade(radius)
     width = 2 * half + 1
     phases = np.empty((_FINE, _FINE, width, width), dtype=np.float32)
     for py in range(_FINE):
         for px in range(_FINE):
-            phases[py, px] = fine[_FINE - py :: _FINE, _FINE - px :: _FINE][:width, :width]
-    return Stamps(half, phases), fine
+            phases[py, px] = faded[_FINE - py :: _FINE, _FINE - px :: _FINE][:width, :width]
+    return Stamps(half, phases, wing), fine
 
 
 class Psf:

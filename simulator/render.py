@@ -12,7 +12,6 @@ from simulator.camera import CCDS, Camera, Ccd
 from simulator.conditions import (
     GAIN,
     READ_NOISE,
-    SATURATION,
     STRUCTURE_SCATTER,
     Conditions,
     Exposure,
@@ -63,23 +62,18 @@ def exposure_psf(exposure: Exposure) -> Psf:
     return Psf(exposure.conditions, np.random.default_rng([exposure.seed, 0]))
 
 
-def sky_level(conditions: Conditions) -> float:
-    """Mean background [ADU] of an exposure, below saturation."""
-    light = sum(pattern.mean for pattern in conditions.patterns)
-    return min(conditions.sky + conditions.twilight + light, SATURATION)
-
-
 def render(exposure: Exposure, settings: Settings, ccd: Ccd, psf: Psf) -> Image:
     """Render one CCD, shape (ny, nx), ADU."""
     conditions, camera = exposure.conditions, settings.camera
     rng = np.random.default_rng([exposure.seed, ccd.num])
     image = to_pixels(camera, background(conditions, camera, ccd))
     add_sources(image, conditions, settings, ccd, psf, rng)
+    gain_error = conditions.amplifier_steps[ccd.num - 1]
     if conditions.amplifier_loss is not None and conditions.amplifier_loss[0] == ccd.num:
-        image[:, camera.nx // 2 :] *= 1 - conditions.amplifier_loss[1]
+        gain_error -= conditions.amplifier_loss[1]
+    image[:, camera.nx // 2 :] *= max(1 + gain_error, 0)
     variance = np.maximum(image, 0) / np.float32(GAIN) + np.float32((READ_NOISE / GAIN) ** 2)
     image += np.sqrt(variance) * rng.standard_normal(image.shape, dtype=np.float32)
-    image[:, camera.nx // 2 :] += conditions.amplifier_steps[ccd.num - 1]
     if conditions.satellite is not None:
         _add_satellite(image, conditions, camera, ccd)
     if conditions.false_objects > 0:
@@ -94,7 +88,7 @@ def render(exposure: Exposure, settings: Settings, ccd: Ccd, psf: Psf) -> Image:
 def background(conditions: Conditions, camera: Camera, ccd: Ccd) -> NDArray[np.float64]:
     """Smooth light [ADU] on a CCD's grid nodes."""
     u, v = grid(camera, ccd)
-    fixed = np.random.default_rng([_CAMERA_SEED, ccd.num]).standard_normal(2)
+    fixed = np.random.default_rng([_CAMERA_SEED, ccd.num]).standard_normal((2,))
     x = np.linspace(-1, 1, u.shape[1])[None, :]
     y = np.linspace(-1, 1, u.shape[0])[:, None]
     residual = fixed[0] * (x**2 - 1 / 3) / 0.42 + fixed[1] * (y**2 - 1 / 3) / 0.42
@@ -110,7 +104,7 @@ def _add_readout_pattern(
     image: Image, conditions: Conditions, ccd: Ccd, rng: np.random.Generator
 ) -> None:
     noise = pixel_noise(conditions.sky)
-    rows = conditions.row_pattern * noise * rng.standard_normal(image.shape[0])
+    rows = conditions.row_pattern * noise * rng.standard_normal((image.shape[0],))
     image += rows[:, None].astype(np.float32)
     if conditions.noise is None or ccd.num not in conditions.noise[2]:
         return
@@ -118,7 +112,7 @@ def _add_readout_pattern(
     lines = image.shape[0] if kind == "rows" else image.shape[1]
     # pick-up at one frequency with jitter from line to line, half of the power each
     phase = 2 * np.pi * (np.arange(lines) / rng.uniform(3, 12) + rng.random())
-    pattern = rms * (np.sin(phase) + np.sqrt(0.5) * rng.standard_normal(lines))
+    pattern = rms * (np.sin(phase) + np.sqrt(0.5) * rng.standard_normal((lines,)))
     image += (pattern[:, None] if kind == "rows" else pattern[None, :]).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ _GALAXIES_PER_STAR = 0.6
 _FAINTEST = 6.0  # signal-to-noise ratio in a typical exposure
 # dN/dm goes as 10^(0.3 m) for stars and 10^(0.4 m) for galaxies
 _STAR_SLOPE, _GALAXY_SLOPE = 0.75, 1.0
-_BRIGHTEST_STAR, _BRIGHTEST_GALAXY = 1e5, 300.0  # over the faintest
+_BRIGHTEST_STAR, _BRIGHTEST_GALAXY = 3e4, 300.0  # over the faintest
 _SMALL_STAMP = 14  # half width for sources whose wings drown in the noise
 
 
@@ -70,6 +70,7 @@ def add_sources(
     fluxes *= scale * 10 ** (-0.4 * extinction(conditions, ccd, u, v))
     shapes = rng.integers(len(psf.galaxies), size=fluxes.size)
     bright = 40 * faintest
+    faint = 0.05 * pixel_noise(conditions.sky)
     for index in range(fluxes.size):
         if index < n_stars:
             stamps = psf.sector(float(u[index]), float(v[index]))
@@ -77,6 +78,8 @@ def add_sources(
             stamps = psf.galaxies[shapes[index]]
         half = None if fluxes[index] > bright else _SMALL_STAMP + stamps.half - 32
         stamps.add(image, x[index], y[index], float(fluxes[index]), half)
+        if index < n_stars:
+            stamps.add_wing(image, x[index], y[index], float(fluxes[index]), faint)
 
 
 def extinction(
@@ -93,33 +96,34 @@ def extinction(
 
 @cache
 def _blobs() -> Stamps:
-    """Sixteen lumps of correlated noise, as the residue of a sky model; unit peak."""
+    """Sixteen lumps of irregular shape, as the residue of a sky model; unit peak."""
     rng = np.random.default_rng(20140818)
     half = 8
     radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
     phases = np.empty((4, 4, 2 * half + 1, 2 * half + 1), dtype=np.float32)
     for index in np.ndindex(4, 4):
-        lump = gaussian_filter(rng.standard_normal(radius.shape), 1.5) + 0.25 * np.exp(
-            -(radius**2) / 8
-        )
-        lump *= np.exp(-((radius / 5) ** 4))
-        phases[index] = lump / np.abs(lump).max()
+        lump = np.exp(gaussian_filter(3 * rng.standard_normal(radius.shape), 1.5))
+        lump *= np.exp(-((radius / 3.5) ** 2) / 2)
+        phases[index] = lump / lump.max()
     return Stamps(half, phases)
 
 
 def add_false_objects(
     image: NDArray[np.float32], conditions: Conditions, camera: Camera, rng: np.random.Generator
 ) -> None:
-    """Add the mottled sky of a failed sky subtraction: lumps that are detected, and holes."""
+    """Add the mottled sky of a failed sky subtraction: lumps that are detected as objects.
+
+    The sky was subtracted from them too: the mean level stays.
+    """
     lumps = _blobs()
     count = rng.poisson(conditions.false_objects)
-    noise = pixel_noise(conditions.sky)
-    for sign in (1, -1):
-        x = rng.uniform(0, camera.nx, count)
-        y = rng.uniform(0, camera.ny, count)
-        peak = sign * noise * rng.uniform(4, 12, count)
-        for index in range(count):
-            lumps.add(image, x[index], y[index], float(peak[index]))
+    x = rng.uniform(0, camera.nx, count)
+    y = rng.uniform(0, camera.ny, count)
+    peak = pixel_noise(conditions.sky) * rng.uniform(2.5, 6, count)
+    mottled = np.zeros_like(image)
+    for index in range(count):
+        lumps.add(mottled, x[index], y[index], float(peak[index]))
+    image += mottled - mottled.mean()
 
 
 def bleed(image: NDArray[np.float32], level: float = SATURATION) -> None:
