@@ -1,0 +1,373 @@
+"""DINOv2, with and without registers: a CCD image to the class token of a vision transformer.
+
+Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.16588). The paper
+on bad exposures (Luo et al. 2026, section 3.1) takes ``dinov2_vitb14_reg``: raw pixel values
+without any stretch, the one channel repeated three times, 168 x 84 patches of 14 x 14 pixels,
+the class token after the final norm. It does not name the filter of its resize; here it is
+bilinear with antialiasing, the default of the torchvision transform that such code uses.
+
+The blocks are transformers'. How tokens are made and read is written out below: positions are
+interpolated once, and as the makers' code does it (transformers' differs for models without
+registers); and of the last block only the class token is computed, since nothing else is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from embedders.weights import Published, checksum, find
+from lake.errors import SurveyError
+
+#: Height and width of the input in pixels: a DECam CCD (4094 x 2046) as 168 x 84 patches.
+PAPER_SIZE = (2352, 1176)
+PATCH = 14
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+#: Images in a batch on a device with a memory of its own, for the paper's input.
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers that tell one model of the family from another."""
+
+    dimension: int
+    n_blocks: int
+    n_heads: int
+    n_registers: int = 0
+    gated: bool = False  # SwiGLU in place of the two-layer perceptron
+
+
+_SIZES = {
+    "s": ("small", Architecture(384, 12, 6)),
+    "b": ("base", Architecture(768, 12, 12)),
+    "l": ("large", Architecture(1024, 24, 16)),
+    "g": ("giant", Architecture(1536, 40, 24, gated=True)),
+}
+
+
+def architecture(name: str) -> Architecture:
+    """Return the architecture of ``dinov2-vit{s,b,l,g}14[-reg]``."""
+    _, plain = _SIZES[name.removeprefix("dinov2-vit")[0]]
+    if not name.endswith("-reg"):
+        return plain
+    return Architecture(plain.dimension, plain.n_blocks, plain.n_heads, 4, plain.gated)
+
+
+def published(name: str) -> Published:
+    """Return where the weights of ``dinov2-vit{s,b,l,g}14[-reg]`` are to be had."""
+    letter = name.removeprefix("dinov2-vit")[0]
+    word, registers = _SIZES[letter][0], name.endswith("-reg")
+    return Published(
+        folder=f"dinov2_vit{letter}14",
+        file=f"dinov2_vit{letter}14{'_reg4' if registers else ''}_pretrain.pth",
+        repository=f"facebook/dinov2-{'with-registers-' if registers else ''}{word}",
+    )
+
+
+class Dinov2Embedder:
+    """A DINOv2 model as an embedder that works on a device.
+
+    Parameters
+    ----------
+    name : ``dinov2-vit{s,b,l,g}14[-reg]``; any other name needs `shape` and `weights`.
+    weights : file in the makers' format or folder in transformers'; found by itself when None.
+    device : ``auto``, or as torch names it.
+    precision : ``float32``, or ``bfloat16`` for the products inside the blocks; by default
+        bfloat16 on a GPU and float32 on a CPU.
+    batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
+    size : height and width that images are resized to.
+    shape : the architecture, when `name` does not tell.
+
+    Raises
+    ------
+    SurveyError : the weights cannot be found, or the device or precision do not exist.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: Path | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        batch_size: int | None = None,
+        size: tuple[int, int] = PAPER_SIZE,
+        shape: Architecture | None = None,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self._shape = shape or architecture(name)
+        self._device = _device(device)
+        self.has_memory = self._device.type != "cpu"
+        self.precision = precision or ("bfloat16" if self.has_memory else "float32")
+        if self.precision not in PRECISIONS:
+            raise SurveyError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
+        self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
+        self._weights = weights if shape and weights else find(name, published(name), weights)
+        self._checksum = checksum(self._weights)
+        self._model: nn.Module | None = None
+        self._positions = torch.empty(0)
+        # Images are copied and resized beside the model's own work.
+        self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    @property
+    def dimension(self) -> int:
+        """Length of the class token."""
+        return self._shape.dimension
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that changes the vectors."""
+        return {
+            "weights": self._checksum,
+            "pixels": "raw",
+            "not_finite": "median",
+            "size": list(self.size),
+            "resize": "bilinear, antialiased",
+            "pooling": "class token",
+            "precision": self.precision,
+        }
+
+    @torch.inference_mode()
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """Return a CCD image of shape (ny, nx) resized to `size`, float32, on the device.
+
+        Pixels that are not finite take the median of those that are: the model has no way to
+        leave a pixel out, and a single one would spoil every token.
+        """
+        with self._beside():
+            pixels = torch.from_numpy(image).to(self._device, torch.float32, copy=True)
+            finite = pixels.isfinite()
+            if not finite.all():
+                pixels[~finite] = pixels[finite].median()
+            resized = F.interpolate(pixels[None, None], self.size, mode="bilinear", antialias=True)
+        if self._side is not None:
+            self._side.synchronize()
+            resized.record_stream(torch.cuda.default_stream(self._device))
+        return resized[0, 0]
+
+    @torch.inference_mode()
+    def embed_prepared(self, batch: Sequence[Tensor]) -> np.ndarray:
+        """Return the class tokens of n prepared images, float32 of shape (n, dimension).
+
+        Raises `MemoryError` when the device has not enough memory for n at once.
+        """
+        try:
+            model = self._loaded()
+            pixels = torch.stack(list(batch))[:, None].expand(-1, 3, -1, -1)  # (n, 3, ny, nx)
+            token = class_token(model, pixels, self._positions, PRECISIONS[self.precision])
+            return token.float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MemoryError(str(error)) from error
+
+    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the vectors of images of any shapes, `batch_size` at a time."""
+        vectors = [np.empty((0, self.dimension), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
+            vectors.append(self.embed_prepared(batch))
+        return np.concatenate(vectors)
+
+    def _loaded(self) -> nn.Module:
+        if self._model is None:
+            model = load(self._weights, self._shape)
+            grid = (self.size[0] // PATCH, self.size[1] // PATCH)
+            registers = self._shape.n_registers > 0
+            positions = interpolate(model.embeddings.position_embeddings, grid, registers)
+            self._positions = positions.to(self._device)
+            # Products inside the blocks are what costs; tokens stay in float32 between them,
+            # and so do the patches, since raw pixel values need more than eight bits.
+            model.encoder.to(self._device)
+            for module in model.encoder.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(PRECISIONS[self.precision])
+            self._model = model.to(self._device)
+        return self._model
+
+    @contextlib.contextmanager
+    def _beside(self) -> Iterator[None]:
+        with torch.cuda.stream(self._side) if self._side else contextlib.nullcontext():
+            yield
+
+
+def class_token(
+    model: Any, pixels: Tensor, positions: Tensor, precision: torch.dtype = torch.float32
+) -> Tensor:
+    """Return the class token after the final norm.
+
+    n images, t = 1 + registers + patches tokens, d dimensions.
+    """
+    embeddings = model.embeddings
+    n = len(pixels)
+    patches = embeddings.patch_embeddings(pixels) + positions[:, 1:]  # (n, patches, d)
+    first = (embeddings.cls_token + positions[:, :1]).expand(n, -1, -1)  # (n, 1, d)
+    parts = [first, patches]
+    if hasattr(embeddings, "register_tokens"):
+        parts.insert(1, embeddings.register_tokens.expand(n, -1, -1))  # (n, registers, d)
+    tokens = torch.cat(parts, dim=1)  # (n, t, d)
+    blocks = model.encoder.layer
+    with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+        for block in blocks[:-1]:
+            tokens = block(tokens)
+        token = _last_block(blocks[-1], tokens)  # (n, d)
+    return model.layernorm(token)
+
+
+def _last_block(block: Any, tokens: Tensor) -> Tensor:
+    """Return what the last block makes of the class token, the only one that is read."""
+    attention = block.attention
+    heads = (attention.num_attention_heads, attention.head_dim)
+    normed = block.norm1(tokens)  # (n, t, d)
+    query = attention.q_proj(normed[:, :1]).unflatten(-1, heads).transpose(1, 2)  # (n, h, 1, d/h)
+    key = attention.k_proj(normed).unflatten(-1, heads).transpose(1, 2)  # (n, h, t, d/h)
+    value = attention.v_proj(normed).unflatten(-1, heads).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(query, key, value)  # (n, h, 1, d/h)
+    mixed = attention.o_proj(mixed.transpose(1, 2).flatten(2))[:, 0]  # (n, d)
+    token = tokens[:, 0] + block.layer_scale1(mixed)
+    return token + block.layer_scale2(block.mlp(block.norm2(token)))
+
+
+def interpolate(positions: Tensor, grid: tuple[int, int], registers: bool) -> Tensor:
+    """Return the learned positions (1, 1 + m², d) on another grid, (1, 1 + ny·nx, d).
+
+    Bicubic, as the makers' code has it: for models with registers to the exact size and
+    antialiased; for those without by a scale factor that is 0.1 patch too large.
+    """
+    first, square = positions[:, :1].float(), positions[:, 1:].float()
+    m = round(square.shape[1] ** 0.5)
+    if grid == (m, m):
+        return positions.float()
+    square = square.unflatten(1, (m, m)).permute(0, 3, 1, 2)  # (1, d, m, m)
+    if registers:
+        moved = F.interpolate(square, grid, mode="bicubic", antialias=True)
+    else:
+        factors = [(length + 0.1) / m for length in grid]
+        moved = F.interpolate(square, scale_factor=factors, mode="bicubic")
+    return torch.cat([first, moved.flatten(2).transpose(1, 2)], dim=1)
+
+
+def load(weights: Path, shape: Architecture) -> Any:
+    """Return transformers' model with the weights of a file or folder, in float32, to evaluate.
+
+    Raises `SurveyError` when they cannot be read or are another model's.
+    """
+    from transformers import (
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
+
+    kind = Dinov2WithRegistersModel if shape.n_registers else Dinov2Model
+    if weights.is_dir():
+        try:
+            model = kind.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SurveyError(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
+        theirs = model.config
+        found = (theirs.hidden_size, theirs.num_hidden_layers, theirs.num_attention_heads)
+        if found != (shape.dimension, shape.n_blocks, shape.n_heads) or (
+            getattr(theirs, "num_register_tokens", 0) != shape.n_registers
+        ):
+            raise SurveyError(f"{weights}: the weights of another model than {shape}")
+        return model.eval()
+
+    state = convert(_read(weights))
+    positions = state.get("embeddings.position_embeddings")
+    if positions is None or (positions.shape[-1], _n_blocks(state)) != (
+        shape.dimension,
+        shape.n_blocks,
+    ):
+        raise SurveyError(f"{weights}: not the weights of a DINOv2 model with {shape}")
+    settings: dict[str, Any] = {
+        "hidden_size": shape.dimension,
+        "num_hidden_layers": shape.n_blocks,
+        "num_attention_heads": shape.n_heads,
+        "patch_size": PATCH,
+        "image_size": PATCH * round((positions.shape[1] - 1) ** 0.5),
+        "use_swiglu_ffn": shape.gated,
+    }
+    with torch.device("meta"):
+        model = (
+            Dinov2WithRegistersModel(
+                Dinov2WithRegistersConfig(**settings, num_register_tokens=shape.n_registers)
+            )
+            if shape.n_registers
+            else Dinov2Model(Dinov2Config(**settings))
+        )
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise SurveyError(f"{weights}: the weights of another model ({error})") from error
+    return model.float().eval()
+
+
+def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the makers' weights under transformers' names."""
+    converted: dict[str, Tensor] = {}
+    for original, tensor in state.items():
+        name = original.replace("norm.", "layernorm.", 1) if original[:5] == "norm." else original
+        for theirs, ours in _RENAMED:
+            name = name.replace(theirs, ours)
+        if ".attn.qkv." in name:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                converted[name.replace(".attn.qkv.", f".attention.{letter}_proj.")] = part
+        elif ".mlp.w12." in name:
+            for half, part in zip(("gate", "up"), tensor.chunk(2), strict=True):
+                converted[name.replace(".w12.", f".{half}_proj.")] = part
+        else:
+            converted[name] = tensor
+    return converted
+
+
+_RENAMED = (
+    ("blocks.", "encoder.layer."),
+    ("attn.proj.", "attention.o_proj."),
+    ("ls1.gamma", "layer_scale1.lambda1"),
+    ("ls2.gamma", "layer_scale2.lambda1"),
+    ("mlp.w3.", "mlp.down_proj."),
+    ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+    ("pos_embed", "embeddings.position_embeddings"),
+    ("cls_token", "embeddings.cls_token"),
+    ("register_tokens", "embeddings.register_tokens"),
+    ("mask_token", "embeddings.mask_token"),
+)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise whatever the bytes provoke
+        raise SurveyError(f"{file}: cannot be read as weights ({error})") from error
+    if not isinstance(state, dict):
+        raise SurveyError(f"{file}: holds {type(state).__name__}, not a table of weights")
+    return state
+
+
+def _n_blocks(state: Mapping[str, Tensor]) -> int:
+    return len({name.split(".")[2] for name in state if name.startswith("encoder.layer.")})
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SurveyError(f"--device {name}: not usable here ({error})") from error
+    return device
