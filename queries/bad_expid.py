@@ -1,0 +1,284 @@
+"""What belongs on the bad-exposure list, by what the lake holds; and what is wrong with a list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from lake.cameras import N_CCDS, ccd_name, ccd_number
+from lake.errors import SurveyError
+from lake.list_diff import Addition
+from lake.lists import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
+from lake.store import Lake
+from lake.vocabulary import Vocabulary, fold
+from queries.engine import connect, has_files
+
+#: How many of the inspectors who looked must call an exposure bad.
+Agree = Literal["any", "majority", "all"]
+AGREE: tuple[Agree, ...] = ("any", "majority", "all")
+
+
+def additions_from_inspections(
+    lake: Lake, round: str, agree: Agree = "any", camera: str = "decam"
+) -> list[Addition]:
+    """Return the exposures that the inspectors of a round call bad.
+
+    `agree` counts those who looked, an unsure one among them: ``majority`` is more than half.
+
+    Raises `SurveyError` when the lake has no such round, naming those it has.
+    """
+    if agree not in AGREE:
+        raise SurveyError(f"--agree {agree}: choose {', '.join(AGREE)}")
+    rows = _rows(lake, "bad_expid_inspections", ["reports"], round=round, camera=camera)
+    if not rows:
+        known = [
+            name
+            for (name,) in _select(
+                lake,
+                "select distinct round from reports where source = 'inspection' order by 1",
+                ["reports"],
+            )
+        ]
+        raise SurveyError(
+            f"no inspections of round {round!r} and camera {camera} in the lake; "
+            + (f"it has {', '.join(known)}" if known else "`survey-qa ingest reports` brings them")
+        )
+    enough = {
+        "any": lambda bad, looked: bad > 0,
+        "majority": lambda bad, looked: 2 * bad > looked,
+        "all": lambda bad, looked: bad == looked,
+    }[agree]
+    return [
+        Addition(expnum, None, ", ".join(reasons))
+        for expnum, looked, bad, reasons in rows
+        if enough(bad, looked)
+    ]
+
+
+def additions_from_reports(
+    lake: Lake,
+    source: str,
+    reasons: Sequence[str] = (),
+    collapse: bool = False,
+    camera: str = "decam",
+) -> list[Addition]:
+    """Return the exposures and CCDs that a source calls bad.
+
+    Parameters
+    ----------
+    reasons : keep reports whose words, or one of whose classes, is one of these; case, spaces at
+        the ends, and ``_`` for a space do not matter. Of words like ``streak: Airplane`` either
+        part may be named.
+    collapse : make one line of an exposure all of whose CCDs are called bad: those that the CCD
+        tables know, or every CCD of the camera where they do not know the exposure.
+
+    Raises
+    ------
+    SurveyError : the lake has no reports of this source, or a reason is none of its.
+    """
+    rows = _rows(lake, "bad_expid_reports", ["reports"], source=source, camera=camera)
+    if not rows:
+        raise SurveyError(
+            f"no report of source {source} and camera {camera} in the lake calls anything bad; "
+            "`survey-qa ingest reports` brings them"
+        )
+    wanted = {_loose(reason): reason for reason in reasons}
+    seen: set[str] = set()
+    found: dict[Key, list[str]] = {}
+    for expnum, ccdname, _, reason, classes in rows:
+        if wanted:
+            names = {_loose(name) for name in (reason, *reason.split(": ", 1), *classes)}
+            if not names & wanted.keys():
+                continue
+            seen |= names & wanted.keys()
+        found.setdefault((expnum, ccdname), []).append(reason)
+    absent = [reason for key, reason in wanted.items() if key not in seen]
+    if absent:
+        common = Counter(reason for *_, reason, _ in rows).most_common(8)
+        raise SurveyError(
+            f"--reason {absent[0]!r}: no report of {source} says so; it says "
+            f"{', '.join(repr(reason) for reason, _ in common)} …"
+        )
+    additions = [
+        Addition(expnum, ccdname, _join(words)) for (expnum, ccdname), words in found.items()
+    ]
+    return _collapse(lake, additions, camera) if collapse else additions
+
+
+def additions_from_votes(
+    lake: Lake, model: str, ccd_probability: float | None = None, camera: str = "decam"
+) -> list[Addition]:
+    """Return the exposures that a model votes bad.
+
+    With `ccd_probability`, also the CCDs that it calls bad with at least this probability on
+    exposures that are not bad as a whole.
+
+    Raises `SurveyError` when the model has not voted.
+    """
+    if not lake.partitions("votes", model=model, camera=camera):
+        raise SurveyError(
+            f"model {model!r} has no votes in the lake; run `survey-qa vote --model {model}`"
+        )
+    additions = [
+        Addition(expnum, None, f"{name} ({model}: {n_bad} of {n_ccds} CCDs)")
+        for expnum, name, n_bad, n_ccds in _rows(
+            lake, "bad_expid_votes", ["votes"], model=model, camera=camera
+        )
+    ]
+    if ccd_probability is not None:
+        for expnum, ccdnum, name, probability in _rows(
+            lake,
+            "bad_expid_ccds",
+            ["votes", "predictions"],
+            model=model,
+            camera=camera,
+            min_probability=ccd_probability,
+        ):
+            ccdname = ccd_name(camera, ccdnum) or str(ccdnum)
+            additions.append(Addition(expnum, ccdname, f"{name} ({model}: {probability:.2f})"))
+    return additions
+
+
+@dataclass
+class CheckReport:
+    """What a bad-exposure list says, and what is wrong with it.
+
+    Attributes
+    ----------
+    lines, entries, comments, blank : counts of lines.
+    exposures, ccds : keys of whole exposures and of single CCDs.
+    classes : keys of each class of the vocabulary; those without class under ``None``.
+    duplicates : keys that several lines have, with the lines' numbers; the last one counts.
+    whole_and_ccd : keys of CCDs whose exposure is also listed whole, with both lines' numbers.
+    skipped : (line, text, why) of lines that the reader skips.
+    unknown_names : (line, key) of CCDs that the camera does not have: no CCD is cut by them.
+    unknown_keys : keys that no CCD table of the lake knows; None where there is no table to ask.
+    """
+
+    path: Path
+    lines: int = 0
+    entries: int = 0
+    comments: int = 0
+    blank: int = 0
+    exposures: int = 0
+    ccds: int = 0
+    classes: dict[str | None, int] = field(default_factory=dict)
+    duplicates: list[tuple[Key, list[int]]] = field(default_factory=list)
+    whole_and_ccd: list[tuple[Key, int, int]] = field(default_factory=list)
+    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    unknown_names: list[tuple[int, Key]] = field(default_factory=list)
+    unknown_keys: list[Key] | None = None
+
+
+def check(
+    path: Path,
+    lake: Lake | None = None,
+    camera: str = "decam",
+    vocabulary: Vocabulary | None = None,
+) -> CheckReport:
+    """Return what legacypipe makes of a list, and what in it is likely a mistake.
+
+    Raises `SurveyError` when the file is missing or binary.
+    """
+    vocabulary = vocabulary or Vocabulary.load()
+    bad_list = read_bad_list(path)
+    kinds = Counter(line.kind for line in bad_list.lines)
+    keys = bad_list.keys()
+    last: dict[Key, ListLine] = {line.key: line for line in bad_list.entries if line.key}
+    classes: Counter[str | None] = Counter()
+    for reason in keys.values():
+        classes.update(vocabulary.classes_of("decals", reason) or [None])
+    order: list[str | None] = [*vocabulary.classes, None]
+    return CheckReport(
+        path,
+        len(bad_list.lines),
+        kinds["entry"],
+        kinds["comment"],
+        kinds["blank"],
+        sum(ccdname is None for _, ccdname in keys),
+        sum(ccdname is not None for _, ccdname in keys),
+        {name: classes[name] for name in order if classes[name]},
+        [(key, [line.number for line in same]) for key, same in duplicates(bad_list.entries)],
+        [
+            (key, last[key].number, last[key[0], None].number)
+            for key in keys
+            if key[1] is not None and (key[0], None) in keys
+        ],
+        [
+            (line.number, line.text.rstrip("\r\n"), line.why)
+            for line in bad_list.lines
+            if line.kind == "skipped"
+        ],
+        [
+            (line.number, key)
+            for key, line in last.items()
+            if key[1] is not None and not _has_ccd(camera, key[1])
+        ],
+        _unknown_keys(lake, keys, camera),
+    )
+
+
+def _has_ccd(camera: str, ccdname: str) -> bool:
+    # legacypipe compares names as they are: n4 is not N4.
+    number = ccd_number(camera, ccdname)
+    return number is not None and ccd_name(camera, number) in (ccdname, ccdname.lower())
+
+
+def _unknown_keys(lake: Lake | None, keys: Iterable[Key], camera: str) -> list[Key] | None:
+    if lake is None or not has_files(lake, "ccds"):
+        return None
+    askable = [key for key in keys if fits_expnum(key[0])]
+    unknown = _rows(
+        lake,
+        "bad_expid_unknown",
+        ["ccds"],
+        expnums=[expnum for expnum, _ in askable],
+        ccdnames=[ccdname for _, ccdname in askable],
+        camera=camera,
+    )
+    return [*((expnum, ccdname) for expnum, ccdname in unknown), *(set(keys) - set(askable))]
+
+
+def _collapse(lake: Lake, additions: list[Addition], camera: str) -> list[Addition]:
+    """Return `additions` with one line for each exposure all of whose CCDs are among them."""
+    by_expnum: dict[int, list[Addition]] = {}
+    for addition in additions:
+        if addition.ccdname is not None:
+            by_expnum.setdefault(addition.expnum, []).append(addition)
+    planes = dict(
+        _rows(lake, "bad_expid_focal_planes", ["ccds"], expnums=list(by_expnum), camera=camera)
+    )
+    every = [ccd_name(camera, number) for number in range(1, N_CCDS[camera] + 1)]
+    full = {
+        expnum
+        for expnum, ccds in by_expnum.items()
+        if {ccd.ccdname for ccd in ccds} >= set(planes.get(expnum, every))
+    }
+    kept = [item for item in additions if item.ccdname is None or item.expnum not in full]
+    kept += [
+        Addition(expnum, None, _join([ccd.reason for ccd in by_expnum[expnum]]))
+        for expnum in sorted(full)
+    ]
+    return kept
+
+
+def _join(reasons: Iterable[str]) -> str:
+    return ", ".join(reason for reason in dict.fromkeys(reasons) if reason and reason != NO_REASON)
+
+
+def _loose(words: str) -> str:
+    return " ".join(fold(words).replace("_", " ").split())
+
+
+def _rows(lake: Lake, query: str, tables: Sequence[str], **parameters: Any) -> list[Any]:
+    sql = files("queries").joinpath(f"{query}.sql").read_text(encoding="utf-8")
+    return _select(lake, sql, tables, **parameters)
+
+
+def _select(lake: Lake, sql: str, tables: Sequence[str], **parameters: Any) -> list[Any]:
+    with connect(lake, tables, source_columns=False) as connection:
+        return connection.execute(sql, parameters).fetchall()
