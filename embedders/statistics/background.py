@@ -18,19 +18,25 @@ FEATURES = (
     Feature("sky_level", "asinh(ADU / 10)", -3, 10, 4, "level of the background"),
     Feature("noise", "log10(ADU)", -1, 3, 1, "noise of a pixel, from differences of neighbours"),
     Feature("noise_to_poisson", "log10(variance / expected)", -1, 1, 0, "of sky and readout"),
-    Feature("gradient", "log10(sigma / arcmin)", -1, 2, -1, "slope of the sky against the noise"),
-    Feature("relative_gradient", "log10(% / arcmin)", -2, 2, -1, "slope against the sky's level"),
-    Feature("curvature", "log10(sigma)", -1.3, 2, -1.3, "peak to valley of the quadratic part"),
+    Feature("gradient", "log10(% / arcmin)", -0.7, 2.5, -0.5, "slope of the sky over its level"),
+    Feature("curvature", "log10(%)", -0.7, 2.5, -0.7, "peak to valley of the sky's quadratic part"),
     Feature("structure_8", _EXCESS, -0.2, 1.5, 0, "of the sky between cells of 8 pixels"),
     Feature("structure_16", _EXCESS, -0.2, 1.8, 0, "of the sky between cells of 16 pixels"),
     Feature("structure_32", _EXCESS, -0.2, 2.1, 0, "of the sky between cells of 32 pixels"),
     Feature("structure_64", _EXCESS, -0.2, 2.4, 0, "of the sky between cells of 64 pixels"),
-    Feature("sky_range", "log10(sigma)", -1.3, 2, -0.7, "2nd to 98th percentile in cells of 16"),
+    Feature(
+        "sky_rms",
+        "log10(%)",
+        -0.7,
+        2,
+        -0.5,
+        "scatter of the sky in cells of 16 pixels, over its level",
+    ),
     Feature("sky_asymmetry", "(p95 + p5 - 2 p50) / (p95 - p5)", -1, 1, 0, "bright over dark areas"),
     Feature("sky_edge", "log10(slope / expected)", -0.2, 1.5, 0, "98th percentile of local slopes"),
     Feature("noise_scatter", "log10(fraction)", -1.5, 0, -1.3, "local noise over the image"),
-    Feature("amplifier_step", "log10(sigma)", -1.2, 2, -1.2, "sky step between the halves in x"),
-    Feature("amplifier_noise", "abs ln(right / left)", 0, 1, 0, "noise of the halves in x"),
+    Feature("amplifier_step", "log10(%)", -0.8, 2, -0.8, "sky step between the halves in x"),
+    Feature("amplifier_noise", "abs ln(right / left)", 0.05, 1, 0.05, "noise of the halves in x"),
 )
 
 
@@ -45,7 +51,7 @@ def measure(frame: Frame) -> dict[str, float]:
     }
     sky, weight = frame.sky_map
     values |= _trend(sky, weight, frame)
-    values |= _structure(sky, frame.sky_cell)
+    values |= _structure(sky, frame)
     values |= _noise_map(frame)
     values |= _amplifiers(frame)
     return values
@@ -68,18 +74,16 @@ def _trend(sky: Floats, weight: Floats, frame: Frame) -> dict[str, float]:
         w = np.where(np.abs(off) > 4 * robust_sigma(off) + 1e-6, 1e-3, w)
     slope = math.hypot(solution[1] / (nx * size / 2), solution[2] / (ny * size / 2))
     bend = a[:, 3:] @ solution[3:]
-    percent = 100 * slope * frame.noise / max(frame.level, frame.noise)
     return {
-        "gradient": log_excess(slope, 0.1),
-        "relative_gradient": log_excess(percent, 0.01),
-        "curvature": log_excess(float(np.ptp(bend)), 0.05),
+        "gradient": log_excess(frame.percent * slope, 0.2),
+        "curvature": log_excess(frame.percent * float(np.ptp(bend)), 0.2),
     }
 
 
-def _structure(sky: Floats, cell: int) -> dict[str, float]:
+def _structure(sky: Floats, frame: Frame) -> dict[str, float]:
     """Differences between neighbouring cells at doubling scales, and the map's tails and edges."""
     values: dict[str, float] = {}
-    cells, scale = sky, cell
+    cells, scale = sky, frame.sky_cell
     while scale <= 64 and max(cells.shape) >= 2:
         steps = np.concatenate([np.diff(cells, axis=axis).ravel() for axis in (0, 1)])
         if scale >= 8 and steps.size >= 3:
@@ -87,24 +91,25 @@ def _structure(sky: Floats, cell: int) -> dict[str, float]:
             rms = min(float(np.sqrt(np.mean(steps**2))), 4 * robust_sigma(steps) + white)
             values[f"structure_{scale}"] = math.log10(max(rms / white, 1e-2))
         if scale == 16 and cells.size >= 24:
-            values |= _tails(cells)
+            values |= _tails(cells, frame.percent)
         if min(cells.shape) < 2:
             break
         cells, scale = block_mean(cells, 2), scale * 2
     return values
 
 
-def _tails(cells: Floats) -> dict[str, float]:
+def _tails(cells: Floats, percent: float) -> dict[str, float]:
     """Of the sky in cells of 16 pixels."""
     white = 1 / 16
-    p2, p5, p50, p95, p98 = (float(p) for p in np.percentile(cells, [2, 5, 50, 95, 98]))
+    p5, p50, p95 = (float(p) for p in np.percentile(cells, [5, 50, 95]))
     spread = max(p95 - p5, 1e-6)
     # Skewness of noise alone means nothing: it fades where the spread is what noise gives.
     real = max(0.0, 1 - (4 * white / spread) ** 2)
     slope = np.hypot(*np.gradient(cells)) if min(cells.shape) >= 2 else np.zeros(1)
     edge = float(np.percentile(slope, 98)) / (2 * white)
     return {
-        "sky_range": log_excess(p98 - p2, 0.05),
+        # 3.29 standard deviations of a normal distribution lie between the two percentiles.
+        "sky_rms": log_excess(percent * spread / 3.29, 0.2),
         "sky_asymmetry": real * (p95 + p5 - 2 * p50) / spread,
         "sky_edge": math.log10(max(edge, 1e-2)),
     }
@@ -146,7 +151,7 @@ def _amplifiers(frame: Frame) -> dict[str, float]:
     halves = [
         robust_sigma(np.diff(h, axis=1).ravel()) for h in (sample[:, :middle], sample[:, middle:])
     ]
-    values = {"amplifier_step": log_excess(step, 0.06)}
+    values = {"amplifier_step": log_excess(frame.percent * step, 0.2)}
     if min(halves) > 0:
         values["amplifier_noise"] = abs(math.log(halves[1] / halves[0]))
     return values

@@ -27,9 +27,9 @@ class Feature:
         return min(max(value, self.low), self.high)
 
 
-def log_fraction(fraction: float) -> float:
-    """log10 of a share of pixels, flat below 1e-4 where a single pixel would dominate."""
-    return math.log10(1e-4 + max(fraction, 0.0))
+def log_fraction(fraction: float, floor: float = 1e-3) -> float:
+    """log10 of a share, flat below `floor`, where a single star or column would dominate."""
+    return math.log10(floor + max(fraction, 0.0))
 
 
 def log_excess(amplitude: float, floor: float) -> float:

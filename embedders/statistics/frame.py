@@ -93,6 +93,11 @@ class Frame:
         """Area of the image."""
         return self.pixels.size * (self.pixel_scale / 60) ** 2
 
+    @property
+    def percent(self) -> float:
+        """The noise of a pixel in per cent of the sky's level (of itself where there is no sky)."""
+        return 100 * self.noise / max(self.level, self.noise)
+
     @cached_property
     def cell(self) -> int:
         """Pixels along a side of a cell; 1 on images too small to have cells."""

@@ -17,9 +17,10 @@ LONGEST = 256  # cells along the longer side of the image that is transformed
 SHORTEST_LINE = 0.4  # of the shorter side
 
 FEATURES = (
-    Feature("line", "log10(strongest / expected)", -0.2, 1.5, 0, "brightest line over the scatter"),
-    Feature("dark_line", "log10(strongest / expected)", -0.2, 1.5, 0, "darkest, the same way"),
-    Feature("line_sharpness", "fraction", 0, 1, 0, "of the strongest line that is one cell wide"),
+    Feature(
+        "line", "log10(strongest / expected)", 0.15, 1.5, 0.15, "brightest line over the scatter"
+    ),
+    Feature("dark_line", "log10(strongest / expected)", 0.15, 1.5, 0.15, "darkest, the same way"),
 )
 
 
@@ -58,12 +59,7 @@ def measure(frame: Frame) -> dict[str, float]:
     z = (z - median(z)) / scatter
     # The highest of n independent normal deviates is expected at sqrt(2 ln n).
     expected = math.sqrt(2 * math.log(z.size))
-    best = int(np.argmax(z))
-    beside = float(max(z[max(best - 2, 0)], z[min(best + 2, z.size - 1)]))
-    high, low = float(z[best]), float(-z.min())
-    sure = max(0.0, 1 - expected / max(high, 1e-6))
     return {
-        "line": math.log10(max(high, 1e-2) / expected),
-        "dark_line": math.log10(max(low, 1e-2) / expected),
-        "line_sharpness": sure * min(1.0, max(0.0, 1 - beside / max(high, 1e-6))),
+        "line": math.log10(max(float(z.max()), 1.0) / expected),
+        "dark_line": math.log10(max(float(-z.min()), 1.0) / expected),
     }

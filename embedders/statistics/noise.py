@@ -12,9 +12,9 @@ SMOOTH = 15  # rows or columns over which a profile is levelled: slower change i
 CLIP = 4.0  # units of the noise
 
 FEATURES = (
-    Feature("row_noise", "log10(sigma)", -1.4, 1, -1.4, "scatter of rows beyond pixel noise"),
-    Feature("column_noise", "log10(sigma)", -1.4, 1, -1.4, "scatter of columns beyond pixel noise"),
-    Feature("row_correlation", "coefficient", -1, 1, 0, "row patterns of the halves in x"),
+    Feature("row_noise", "log10(sigma)", -1.3, 1, -1.3, "scatter of rows beyond pixel noise"),
+    Feature("column_noise", "log10(sigma)", -1.3, 1, -1.3, "scatter of columns beyond pixel noise"),
+    Feature("row_correlation", "r abs(r)", -1, 1, 0, "row patterns of the halves in x"),
     Feature("row_period", "log10(peak / expected)", -0.3, 2, 0, "periodic pattern across rows"),
     Feature("pattern_x", "log10(peak / continuum)", 0, 2, 0.1, "periodic pattern within rows"),
     Feature(
@@ -45,10 +45,11 @@ def _window(window: Window) -> dict[str, float]:
     middle = sky.shape[1] // 2
     halves = [_profile(sky[:, part], good[:, part], axis=1) for part in _halves(middle)]
     excess = [_excess(profile, variance) for profile, variance in halves]
-    values["row_noise"] = log_excess(math.sqrt(max(float(np.mean(excess)), 0.0)), 0.04)
+    values["row_noise"] = log_excess(math.sqrt(max(float(np.mean(excess)), 0.0)), 0.06)
     left, right = halves[0][0], halves[1][0]
     size = math.sqrt(float(np.sum(left**2)) * float(np.sum(right**2)))
-    values["row_correlation"] = float(np.sum(left * right)) / size if size > 0 else 0.0
+    r = float(np.sum(left * right)) / size if size > 0 else 0.0
+    values["row_correlation"] = r * abs(r)  # what chance gives fades
 
     rows = (left + right) / 2
     power = np.abs(np.fft.rfft(rows))[2:] ** 2
@@ -58,7 +59,7 @@ def _window(window: Window) -> dict[str, float]:
         values["row_period"] = math.log10(float(power.max() / power.mean()) / expected)
 
     columns, variance = _profile(sky, good, axis=0)
-    values["column_noise"] = log_excess(math.sqrt(max(_excess(columns, variance), 0.0)), 0.04)
+    values["column_noise"] = log_excess(math.sqrt(max(_excess(columns, variance), 0.0)), 0.06)
 
     peak, frequency = _pattern(sky, axis=1)
     values["pattern_x"] = peak

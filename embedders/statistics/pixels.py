@@ -9,20 +9,24 @@ from embedders.statistics.frame import Frame, Window, robust_sigma
 SATURATED = 30_000.0  # ADU; DECam's wells fill between 35,000 and 60,000, by CCD
 LINE_DEPTH = 0.7  # a bad column or row is off by at least this many units of pixel noise
 
-SHARE = "log10(1e-4 + fraction)"
+LINE_FLOOR = 0.03  # one bad column of a hundred is every CCD's
+
+SHARE = "log10(0.001 + fraction)"
+LINE_SHARE = "log10(0.03 + fraction)"
 
 FEATURES = (
-    Feature("masked_fraction", SHARE, -4, 0, -4, "pixels that are NaN, infinite or masked"),
-    Feature("zero_fraction", SHARE, -4, 0, -4, "pixels that are exactly 0"),
-    Feature("flat_fraction", SHARE, -4, 0, -4, "pixels exactly equal to their neighbour in x"),
-    Feature("saturated_fraction", SHARE, -4, 0, -4, "pixels above 30,000 ADU"),
-    Feature("low_fraction", SHARE, -4, 0, -4, "pixels more than 6 sigma below the sky"),
-    Feature("spike_fraction", SHARE, -4, -1, -4, "hot pixels and cosmic rays: sharper than a star"),
-    Feature("bad_column_fraction", SHARE, -4, 0, -4, "columns that stand off their neighbours"),
-    Feature("bad_row_fraction", SHARE, -4, 0, -4, "rows that stand off their neighbours"),
+    Feature("masked_fraction", SHARE, -3, 0, -3, "pixels that are NaN, infinite or masked"),
+    Feature("zero_fraction", SHARE, -3, 0, -3, "pixels that are exactly 0"),
+    Feature("flat_fraction", SHARE, -3, 0, -3, "pixels exactly equal to their neighbour in x"),
+    Feature("saturated_fraction", SHARE, -3, 0, -3, "pixels above 30,000 ADU"),
+    Feature("low_fraction", SHARE, -3, 0, -3, "pixels more than 6 sigma below the sky"),
+    Feature("spike_fraction", SHARE, -3, -1, -3, "hot pixels and cosmic rays: sharper than a star"),
+    Feature(
+        "bad_column_fraction", LINE_SHARE, -1.5, 0, -1.5, "columns that stand off their neighbours"
+    ),
+    Feature("bad_row_fraction", LINE_SHARE, -1.5, 0, -1.5, "rows that stand off their neighbours"),
     Feature("sky_skewness", "(p84 + p16 - 2 p50) / (p84 - p16)", -0.3, 0.3, 0, "of the sky pixels"),
     Feature("sky_tail_low", "log10(-p0.1 / 3.09 sigma)", -0.3, 1, 0, "0 for a Gaussian sky"),
-    Feature("bright_tail", "asinh(p99 / sigma)", 0.5, 6, 1.5, "99th percentile of all pixels"),
 )
 
 
@@ -40,15 +44,15 @@ def measure(frame: Frame) -> dict[str, float]:
     windows = frame.windows
     values["spike_fraction"] = log_fraction(float(np.mean([_spikes(w) for w in windows])))
     for axis, name in ((0, "bad_column_fraction"), (1, "bad_row_fraction")):
-        values[name] = log_fraction(float(np.mean([_bad_lines(w, axis) for w in windows])))
+        values[name] = log_fraction(
+            float(np.mean([_bad_lines(w, axis) for w in windows])), LINE_FLOOR
+        )
     sky = np.concatenate([w.residual[w.sky] for w in windows])
     sky = sky[:: max(1, sky.size // 16384)]
     if sky.size >= 500:
         low, p16, p50, p84 = np.percentile(sky, [0.1, 16, 50, 84])
         values["sky_skewness"] = float((p84 + p16 - 2 * p50) / max(p84 - p16, 1e-6))
         values["sky_tail_low"] = float(np.log10(max(-low, 1e-3) / 3.09))
-    bright = residual.ravel()[:: max(1, residual.size // 8192)]
-    values["bright_tail"] = float(np.arcsinh(np.percentile(bright, 99)))
     return values
 
 

@@ -9,34 +9,32 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.statistics.definition import Feature
+from embedders.statistics.definition import Feature, log_excess
 from embedders.statistics.frame import Frame, robust_sigma
 from embedders.statistics.pixels import SATURATED
 from embedders.statistics.sources import Catalogue
 
 HALF = 20  # pixels from the centre to the edge of a stamp: donuts of 10 arcsec fit
-STARS = 24  # stamps in the stack
-MIN_SNR = 25.0
+STARS = 32  # stamps in the stack
+MIN_SNR = 10.0
 CLIP = (-5.0, 10.0)  # units of the noise: in the autocorrelation no star speaks for all
 ISOPHOTE = 0.1  # of the peak: shapes are measured inside it
 
 FEATURES = (
-    Feature("psf_stars", "log10(1 + n)", 0, 1.5, 0, "stars in the stack; 0: the rest is neutral"),
+    Feature("psf_stars", "n / 8", 0, 1, 0, "stars in the stack; 0: the rest is neutral"),
     Feature(
         "psf_fwhm", "log10(arcsec)", -0.3, 1, 0.05, "diameter of the half-peak isophote's area"
     ),
     Feature("psf_half_light", "log10(arcsec)", -0.3, 1, 0.1, "diameter that holds half the light"),
     Feature("psf_concentration", "log10(r80 / r50)", 0, 0.5, 0.2, "low for a donut's sharp edge"),
     Feature("psf_peak", "log10(1 / arcsec2)", -2.5, 0.5, -0.4, "peak over flux"),
-    Feature("psf_ellipticity", "(a - b) / (a + b)", 0, 0.6, 0.03, "of the isophotal moments"),
+    Feature("psf_ellipticity", "asinh(50 (a - b) / (a + b))", 0, 4, 0.7, "of the mean star"),
     Feature("psf_e1", "(a - b) / (a + b) cos 2 theta", -0.4, 0.4, 0, "along x positive"),
     Feature("psf_e2", "(a - b) / (a + b) sin 2 theta", -0.4, 0.4, 0, "along the diagonal positive"),
-    Feature("psf_trail", "log10(arcsec)", -1, 1, -0.7, "length of a line of the same moments"),
+    Feature("psf_trail", "log10(arcsec)", -0.4, 1.2, -0.3, "length of a line of the same moments"),
     Feature("psf_dip", "1 - centre / ring", 0, 1, 0, "how dark the middle of a donut is"),
     Feature("psf_secondary", "fraction of the peak", 0, 1, 0, "second peak of a double image"),
-    Feature("psf_asymmetry", "fraction of the flux", 0, 0.6, 0.1, "left by half a turn"),
-    Feature("psf_trefoil", "fraction", 0, 0.4, 0.03, "threefold moment"),
-    Feature("psf_scatter", "fraction of the peak", 0, 0.6, 0.1, "between the stamps, in the core"),
+    Feature("psf_asymmetry", "fraction of the flux", 0, 0.6, 0, "left by half a turn, less noise"),
     Feature("repeat_fwhm", "log10(arcsec)", -0.3, 1.1, 0.2, "width of the autocorrelation"),
     Feature("repeat_ellipticity", "(a - b) / (a + b)", 0, 0.6, 0.03, "of the autocorrelation"),
     Feature("repeat_secondary", "fraction of the peak", 0, 0.6, 0, "its second peak"),
@@ -51,20 +49,21 @@ _RING_SIZE = np.bincount(_RING)
 def measure(frame: Frame, catalogues: list[Catalogue]) -> dict[str, float]:
     """Values of `FEATURES`; what is missing takes its neutral value."""
     values = {"psf_stars": 0.0}
-    stamps = _stamps(frame, catalogues)
+    stamps, snr = _stamps(frame, catalogues)
     if len(stamps):
-        values["psf_stars"] = math.log10(1 + len(stamps))
+        values["psf_stars"] = len(stamps) / 8
         stack = np.median(stamps, axis=0)
         if stack.max() > 0:
-            core = (_R <= 3)[None]
-            spread = float(np.sqrt(np.mean((stamps - stack)[:, core[0]] ** 2)))
-            values["psf_scatter"] = spread / float(stack.max())
-            values |= _shape(stack, frame.pixel_scale)
+            values |= _profile(stack, frame.pixel_scale)
+            width = 10 ** values["psf_fwhm"] / frame.pixel_scale / 2.355
+            values |= _elongation(stamps, snr, width, frame.pixel_scale)
     return values | _autocorrelation(frame)
 
 
-def _stamps(frame: Frame, catalogues: list[Catalogue]) -> NDArray[np.float64]:
-    """(n, 2 HALF + 1, 2 HALF + 1) stamps of unit flux, the brightest stars first."""
+def _stamps(
+    frame: Frame, catalogues: list[Catalogue]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stamps (n, 2 HALF + 1, 2 HALF + 1) of unit flux, the brightest stars first, and their S/N."""
     limit = (SATURATED - frame.level) / frame.noise
     chosen: list[tuple[float, Catalogue, int]] = []
     for c in catalogues:
@@ -79,10 +78,59 @@ def _stamps(frame: Frame, catalogues: list[Catalogue]) -> NDArray[np.float64]:
         y, x = round(float(c.y[i])), round(float(c.x[i]))
         stamp = padded[id(c)][y : y + 2 * HALF + 1, x : x + 2 * HALF + 1]
         stamps.append(stamp / max(float(c.flux[i]), 1.0))
-    return np.array(stamps, dtype=float).reshape(-1, 2 * HALF + 1, 2 * HALF + 1)
+    images = np.array(stamps, dtype=float).reshape(-1, 2 * HALF + 1, 2 * HALF + 1)
+    return images, np.array([snr for snr, _, _ in chosen[:STARS]])
 
 
-def _shape(stack: NDArray[np.float64], scale: float) -> dict[str, float]:
+def _elongation(
+    stamps: NDArray[np.float64], snr: NDArray[np.float64], width: float, scale: float
+) -> dict[str, float]:
+    """Shape of the mean star from moments under a Gaussian weight, `width` pixels wide.
+
+    Each star is measured about its own centre, so that pixel phases do not blur the mean; what
+    differs from the other stars (galaxies, blends) is left out; the weight is deconvolved.
+    """
+    width = min(max(0.85 * width, 1.5), HALF / 2.5)
+    core = slice(HALF - min(HALF, math.ceil(3 * width)), HALF + 1 + min(HALF, math.ceil(3 * width)))
+    light, x, y = stamps[:, core, core], _X[core, core], _Y[core, core]
+    cx, cy = np.zeros(len(light)), np.zeros(len(light))
+    for last in (False, False, True):
+        dx, dy = x - cx[:, None, None], y - cy[:, None, None]
+        weighted = light * np.exp(-(dx * dx + dy * dy) / (2 * width**2))
+        total = np.maximum(weighted.sum(axis=(1, 2)), 1e-6)
+        if not last:  # a Gaussian under a like weight moves half of the way
+            cx = np.clip(cx + 2 * (weighted * dx).sum(axis=(1, 2)) / total, -3, 3)
+            cy = np.clip(cy + 2 * (weighted * dy).sum(axis=(1, 2)) / total, -3, 3)
+    moments = np.stack(
+        [(weighted * m).sum(axis=(1, 2)) / total for m in (dx * dx, dy * dy, dx * dy)]
+    )
+    # The smaller two thirds are the stars; the median over all would lean to the galaxies.
+    small = np.argsort(moments[0] + moments[1])[: max(3, 2 * len(light) // 3)]
+    middle = np.median(moments[:, small], axis=1, keepdims=True)
+    off = np.abs(moments - middle)
+    typical = np.maximum(1.4826 * np.median(off, axis=1, keepdims=True), 0.02 * width**2)
+    trust = (off < 2 * typical).all(axis=0) / (0.02**2 + (2 / snr) ** 2)
+    if trust.sum() <= 0:
+        return {}
+    xx, yy, xy = moments @ trust / trust.sum()
+    try:
+        shape = np.linalg.inv(np.linalg.inv([[xx, xy], [xy, yy]]) - np.eye(2) / width**2)
+    except np.linalg.LinAlgError:
+        return {}
+    if not (shape[0, 0] > 0 and np.linalg.det(shape) > 0):
+        return {}  # wider than the weight: no shape to speak of
+    split = math.hypot(shape[0, 0] - shape[1, 1], 2 * shape[0, 1])
+    size = float(np.trace(shape)) + 2 * math.sqrt(float(np.linalg.det(shape)))
+    return {
+        "psf_ellipticity": math.asinh(50 * split / size),
+        "psf_e1": float(shape[0, 0] - shape[1, 1]) / size,
+        "psf_e2": float(2 * shape[0, 1]) / size,
+        # A line of length L has a variance of L^2 / 12 along it.
+        "psf_trail": log_excess(scale * math.sqrt(12 * split), 0.4),
+    }
+
+
+def _profile(stack: NDArray[np.float64], scale: float) -> dict[str, float]:
     """What the stacked star looks like."""
     stack = stack - np.median(stack[_R > HALF - 2])
     smooth = _smooth(stack)
@@ -94,11 +142,11 @@ def _shape(stack: NDArray[np.float64], scale: float) -> dict[str, float]:
         float(np.interp(share * total, np.maximum.accumulate(growth), np.arange(HALF - 1) + 0.5))
         for share in (0.5, 0.8)
     )
-    e1, e2, trail = _moments(smooth)
     inner = np.clip(stack, 0, None) * (_R < 12)
     light = max(float(inner.sum()), 1e-9)
     turned = float(np.abs(stack - stack[::-1, ::-1])[_R < 10].sum()) / 2
-    third = abs(complex(np.sum(inner * _R**3 * np.exp(3j * np.arctan2(_Y, _X)))))
+    # The mean absolute difference of two normal numbers is 2 / sqrt(pi) standard deviations.
+    chance = robust_sigma(stack[_R > HALF - 6]) / math.sqrt(math.pi) * float((_R < 10).sum())
     return {
         "psf_fwhm": math.log10(
             2 * scale * math.sqrt(max(float((smooth > peak / 2).sum()), 1) / math.pi)
@@ -106,16 +154,11 @@ def _shape(stack: NDArray[np.float64], scale: float) -> dict[str, float]:
         "psf_half_light": math.log10(2 * scale * max(r50, 0.5)),
         "psf_concentration": math.log10(max(r80, 0.5) / max(r50, 0.5)),
         "psf_peak": math.log10(peak / total / scale**2),
-        "psf_ellipticity": math.hypot(e1, e2),
-        "psf_e1": e1,
-        "psf_e2": e2,
-        "psf_trail": math.log10(max(trail * scale, 0.1)),
         "psf_dip": 1
         - float(profile[:2].mean())
         / max(float(profile[2:].max()), float(profile[:2].mean()), 1e-9),
         "psf_secondary": _second_peak(smooth),
-        "psf_asymmetry": turned / light,
-        "psf_trefoil": third / max(float(np.sum(inner * _R**3)), 1e-9),
+        "psf_asymmetry": (turned - chance) / light,
     }
 
 
@@ -127,19 +170,17 @@ def _smooth(stamp: NDArray[np.float64]) -> NDArray[np.float64]:
     return smooth
 
 
-def _moments(stamp: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Distortion (e1, e2) and trail length in pixels from second moments in the isophote."""
+def _distortion(stamp: NDArray[np.float64]) -> float:
+    """(a - b) / (a + b) from second moments inside the isophote."""
     weight = np.clip(stamp - ISOPHOTE * stamp.max(), 0, None) * (_R < HALF - 2)
     total = float(weight.sum())
     if total <= 0:
-        return 0.0, 0.0, 0.0
+        return 0.0
     x, y = float((weight * _X).sum()) / total, float((weight * _Y).sum()) / total
     dx, dy = _X - x, _Y - y
     xx, yy, xy = (float((weight * m).sum()) / total for m in (dx * dx, dy * dy, dx * dy))
     size = xx + yy + 2 * math.sqrt(max(xx * yy - xy * xy, 0.0))
-    split = math.hypot(xx - yy, 2 * xy)
-    # A line of length L has a variance of L^2 / 12 along it.
-    return (xx - yy) / size, 2 * xy / size, math.sqrt(12 * split)
+    return math.hypot(xx - yy, 2 * xy) / max(size, 1e-9)
 
 
 def _second_peak(stamp: NDArray[np.float64]) -> float:
@@ -200,9 +241,8 @@ def _autocorrelation(frame: Frame) -> dict[str, float]:
     if peak <= 10 * scatter:  # too little light to have a shape
         return {}
     area = float((total > peak / 2).sum())
-    e1, e2, _ = _moments(total)
     return {
         "repeat_fwhm": math.log10(2 * frame.pixel_scale * math.sqrt(area / math.pi)),
-        "repeat_ellipticity": math.hypot(e1, e2),
+        "repeat_ellipticity": _distortion(total),
         "repeat_secondary": _second_peak(total),
     }

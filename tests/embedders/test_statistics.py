@@ -140,8 +140,8 @@ def cosmic_rays(image: np.ndarray) -> np.ndarray:
         (donut, ["psf_dip", "psf_fwhm", "psf_half_light", "effective_area"]),
         (double, ["psf_secondary", "repeat_secondary"]),
         (wide, ["psf_fwhm", "psf_half_light", "source_size"]),
-        (gradient, ["gradient", "relative_gradient"]),
-        (ring, ["structure_32", "sky_range", "sky_edge"]),
+        (gradient, ["gradient"]),
+        (ring, ["structure_32", "sky_rms", "sky_edge"]),
         (amplifier, ["amplifier_step"]),
         (row_noise, ["row_noise", "row_correlation"]),
         (interference, ["pattern_x", "pattern_x_frequency"]),
@@ -149,7 +149,7 @@ def cosmic_rays(image: np.ndarray) -> np.ndarray:
         (dead_half, ["zero_fraction", "flat_fraction", "amplifier_step"]),
         (saturated, ["saturated_fraction", "sky_level", "flat_fraction"]),
         (few_stars, ["source_density", "psf_stars"]),
-        (satellite, ["line", "longest_source"]),
+        (satellite, ["line"]),
         (oversubtracted, ["negative_density"]),
         (cosmic_rays, ["spike_fraction"]),
     ],
@@ -197,7 +197,7 @@ def test_a_cut_out_and_its_frame_agree() -> None:
     parts = [vector(frame[:256, :256]), vector(frame[700:, 300:600]), vector(frame[300:700])]
     for name in (
         *("sky_level", "noise", "noise_to_poisson", "source_size", "flux_median", "psf_fwhm"),
-        *("psf_half_light", "psf_ellipticity", "correlation_x", "row_noise", "structure_8"),
+        *("psf_half_light", "psf_e1", "correlation_x", "row_noise", "structure_8"),
         *("structure_16", "source_density", "repeat_fwhm", "pattern_x", "zero_fraction"),
     ):
         for part in parts:
@@ -237,7 +237,7 @@ def test_a_mask_and_a_weight_hide_bad_pixels() -> None:
     mask[50:60, 30:90] = 8
     found = dict(zip(NAMES, features(sick, mask=mask), strict=True))
     assert found["saturated_fraction"] == vector(image)["saturated_fraction"]
-    assert found["masked_fraction"] == pytest.approx(np.log10(600 / image.size), abs=0.01)
+    assert found["masked_fraction"] == pytest.approx(np.log10(1e-3 + 600 / image.size), abs=0.01)
     assert np.array_equal(features(sick, mask=mask), features(sick, weight=1.0 - (mask > 0)))
 
 
