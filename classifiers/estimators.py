@@ -1,0 +1,70 @@
+"""The classifiers, each a scikit-learn pipeline from vectors to class probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler
+from threadpoolctl import threadpool_limits
+
+from classifiers.neighbours import WeightedNeighbours
+from lake.errors import SurveyError
+
+#: The names that `build` knows.
+CLASSIFIERS = ("knn",)
+
+#: Types of this project that a model file may hold, beside scikit-learn's own.
+TYPES = ("classifiers.neighbours.WeightedNeighbours",)
+
+
+def build(name: str, n_features: int, n_samples: int, seed: int = 0) -> Pipeline:
+    """Return an unfitted classifier.
+
+    ``knn`` is the paper's optimum (Luo et al. 2026, section 3.1): MinMaxScaler, PCA to 15
+    components, VarianceThreshold 0.001, and 7 neighbours by the L1 distance.
+    """
+    components = min(15, n_features, n_samples)
+    if name == "knn":
+        return Pipeline(
+            [
+                ("scaler", MinMaxScaler()),
+                ("reducer", PCA(components, svd_solver="covariance_eigh", random_state=seed)),
+                ("selector", VarianceThreshold(0.001)),
+                ("classifier", WeightedNeighbours(7, p=1)),
+            ]
+        )
+    raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
+
+
+def fit(
+    estimator: Pipeline, vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> Pipeline:
+    """Fit a pipeline whose last step takes the weights; bit for bit the same on every run."""
+    last = estimator.steps[-1][0]
+    # A sum over several threads depends on how many there are.
+    with threadpool_limits(1):
+        try:
+            return estimator.fit(vectors, labels, **{f"{last}__sample_weight": weights})
+        except ValueError as error:
+            raise SurveyError(f"the classifier cannot be fitted: {error}") from error
+
+
+def probabilities(estimator: Pipeline, vectors: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return (n, n_classes) float32; a class that was absent in training has probability 0."""
+    result = np.zeros((len(vectors), n_classes), dtype=np.float32)
+    if len(vectors):
+        result[:, estimator.classes_] = estimator.predict_proba(vectors)
+    return result
+
+
+def settings(estimator: Pipeline) -> Mapping[str, Any]:
+    """Return the steps and their parameters, as a model card lists them."""
+    return {
+        name: {"type": type(step).__name__, **step.get_params(deep=False)}
+        for name, step in estimator.steps
+    }

@@ -1,0 +1,147 @@
+"""Scores of a classification, all of them from confusion counts kept by night."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class; NaN where nothing was predicted (precision) or true (recall)."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    precision_interval: tuple[float, float] = (np.nan, np.nan)
+    recall_interval: tuple[float, float] = (np.nan, np.nan)
+    f1_interval: tuple[float, float] = (np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the predictions at or above a probability.
+
+    Attributes
+    ----------
+    min_probability : the cut; 0 keeps every prediction.
+    coverage : share of the predictions that pass the cut.
+    accuracy : share of those that are right.
+    macro_f1 : mean F1 over the classes that occur.
+    classes : scores by class, with 95 % intervals from a bootstrap over nights.
+    confusion : counts (n_classes, n_classes), true class by row, predicted by column.
+    """
+
+    min_probability: float
+    coverage: float
+    accuracy: float
+    macro_f1: float
+    classes: tuple[ClassScore, ...]
+    confusion: np.ndarray
+
+    def to_dict(self) -> dict:
+        """Return what a model card holds: plain numbers, None where a score is undefined."""
+        return {
+            "min_probability": self.min_probability,
+            "coverage": _plain(self.coverage),
+            "accuracy": _plain(self.accuracy),
+            "macro_f1": _plain(self.macro_f1),
+            "classes": {
+                score.name: {
+                    "precision": _plain(score.precision),
+                    "recall": _plain(score.recall),
+                    "f1": _plain(score.f1),
+                    "support": score.support,
+                    "precision_interval": [_plain(v) for v in score.precision_interval],
+                    "recall_interval": [_plain(v) for v in score.recall_interval],
+                    "f1_interval": [_plain(v) for v in score.f1_interval],
+                }
+                for score in self.classes
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def score(
+    classes: tuple[str, ...],
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    night: np.ndarray | None = None,
+    min_probability: float = 0.0,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score probabilities (n, n_classes) against true class indices (n,).
+
+    Images whose highest probability is below `min_probability` are left out, as in the paper
+    (section 4.2), and `coverage` says how many stayed. Where `night` (n,) tells the groups, the
+    intervals are the 2.5 % and 97.5 % quantiles over nights drawn with replacement: images of one
+    night are not independent.
+    """
+    predicted = probabilities.argmax(axis=1)
+    # The table keeps single precision; the same comparison must hold there.
+    kept = probabilities.max(axis=1).astype(np.float32) >= np.float32(min_probability)
+    groups = np.zeros(len(truth), np.intp)
+    if night is not None and len(night):
+        groups = np.unique(night, return_inverse=True)[1]
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    counts = np.zeros((n_groups, len(classes), len(classes)))
+    np.add.at(counts, (groups[kept], truth[kept], predicted[kept]), 1)
+    total = counts.sum(axis=0)
+    values = _values(total)
+    intervals = np.full((2, 3, len(classes)), np.nan)
+    if night is not None and n_groups > 1 and n_bootstrap:
+        draws = np.random.default_rng(seed).multinomial(
+            n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap
+        )
+        resampled = np.tensordot(draws, counts, axes=1)
+        with np.errstate(all="ignore"):
+            drawn = np.stack([_values(confusion) for confusion in resampled])
+            # A class that a draw lacks has no score there.
+            intervals = _nan_quantiles(drawn)
+    occurs = total.sum(axis=1) > 0
+    n_kept = total.sum()
+    return Scores(
+        min_probability=min_probability,
+        coverage=float(n_kept / len(truth)) if len(truth) else np.nan,
+        accuracy=float(np.trace(total) / n_kept) if n_kept else np.nan,
+        macro_f1=float(np.nan_to_num(values[2][occurs]).mean()) if occurs.any() else np.nan,
+        classes=tuple(
+            _class_score(name, values[:, index], int(total[index].sum()), intervals[:, :, index])
+            for index, name in enumerate(classes)
+        ),
+        confusion=total.astype(int),
+    )
+
+
+def _class_score(name: str, values: np.ndarray, support: int, intervals: np.ndarray) -> ClassScore:
+    precision, recall, f1 = (float(value) for value in values)
+    bounds = [(float(low), float(high)) for low, high in intervals.T]
+    return ClassScore(name, precision, recall, f1, support, *bounds)
+
+
+def _values(confusion: np.ndarray) -> np.ndarray:
+    """Return precision, recall and F1 by class, (3, n_classes)."""
+    hits = np.diag(confusion)
+    with np.errstate(invalid="ignore"):
+        precision = hits / confusion.sum(axis=0)
+        recall = hits / confusion.sum(axis=1)
+        f1 = 2 * hits / (confusion.sum(axis=0) + confusion.sum(axis=1))
+    return np.stack([precision, recall, f1])
+
+
+def _nan_quantiles(drawn: np.ndarray) -> np.ndarray:
+    result = np.full((2, *drawn.shape[1:]), np.nan)
+    for index in np.ndindex(drawn.shape[1:]):
+        values = drawn[(slice(None), *index)]
+        values = values[np.isfinite(values)]
+        if len(values):
+            result[(slice(None), *index)] = np.quantile(values, [0.025, 0.975])
+    return result
+
+
+def _plain(value: float) -> float | None:
+    return None if not np.isfinite(value) else round(float(value), 6)

@@ -1,0 +1,188 @@
+"""Models on disk: an estimator that runs no code when it is loaded, and a card that describes it.
+
+``model.skops`` holds the estimator, ``model.json`` everything that people and later stages need to
+know about it. The card names the hash of the file it belongs to. Both are committed atomically,
+the card last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from classifiers.estimators import TYPES, probabilities
+from classifiers.vectors import in_chunks
+from lake.errors import SurveyError
+from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
+from lake.store import Lake, digest, write_atomically
+
+#: Parts of the card that decide what a model predicts; with the estimator they are its identity.
+_DECISIVE = ("classes", "embedder", "context")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained classifier with its card."""
+
+    name: str
+    estimator: Pipeline
+    card: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, good first: the order of `probabilities`."""
+        return tuple(self.card["classes"])
+
+    @property
+    def embedder(self) -> str:
+        """Name of the embedder whose vectors the model takes."""
+        return self.card["embedder"]["name"]
+
+    @property
+    def context(self) -> str:
+        """What the vectors are joined with, see `classifiers.vectors.CONTEXTS`."""
+        return self.card["context"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a prediction."""
+        return digest([self.card["sha256"], {key: self.card[key] for key in _DECISIVE}])
+
+    def probabilities(self, vectors: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, n_classes) float32 of vectors (n, d), in chunks."""
+        n_classes = len(self.classes)
+        if not len(vectors):
+            return np.zeros((0, n_classes), dtype=np.float32)
+        return in_chunks(vectors, lambda part: probabilities(self.estimator, part, n_classes))
+
+    def check_vectors(self, embedder: str, settings: str, where: str) -> None:
+        """Raise `SurveyError` unless the vectors are those of the embedder it was trained on."""
+        trained = self.card["embedder"]
+        if embedder != trained["name"]:
+            raise SurveyError(
+                f"model {self.name} was trained on vectors of {trained['name']}, not of {embedder}"
+            )
+        if settings != trained["settings"]:
+            raise SurveyError(
+                f"{where}: these vectors of {embedder} were made with other settings than those "
+                f"that model {self.name} was trained on; embed again, or train again"
+            )
+
+
+def model_folder(lake: Lake, name: str) -> Path:
+    """Return the folder of a model, whether or not it exists."""
+    return lake.root / MODELS / check_name("model", name)
+
+
+def save_model(lake: Lake, name: str, estimator: Pipeline, card: Mapping[str, Any]) -> Model:
+    """Commit a model and return it; the same estimator gives the same bytes."""
+    import skops.io
+
+    folder = model_folder(lake, name)
+    content = _canonical(skops.io.dumps(estimator))
+    complete = {**card, "name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    text = json.dumps(complete, indent=1, default=_plain, allow_nan=False) + "\n"
+    write_atomically(folder / MODEL_FILE, lambda path: _write(path, content))
+    write_atomically(folder / MODEL_CARD, lambda path: _write(path, text.encode()))
+    return Model(name, estimator, json.loads(text))
+
+
+def read_card(lake: Lake, name: str) -> dict[str, Any]:
+    """Return the card of a model; raises `SurveyError` when there is none or it is damaged."""
+    path = model_folder(lake, name) / MODEL_CARD
+    if not path.is_file():
+        known = sorted(card.parent.name for card in (lake.root / MODELS).glob(f"*/{MODEL_CARD}"))
+        raise SurveyError(
+            f"no model {name!r} in {lake.root}; train it with `survey-qa train --model {name}` "
+            f"(the lake has {', '.join(known) or 'none'})"
+        )
+    try:
+        card = json.loads(path.read_bytes())
+        card["sha256"], card["classes"], card["embedder"]["name"], card["context"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SurveyError(f"{path}: not a model card ({error!r}); train the model again") from error
+    return card
+
+
+def load_model(lake: Lake, name: str) -> Model:
+    """Read a model.
+
+    Raises
+    ------
+    SurveyError : there is none, its file is not the one that its card describes, or the file
+        names types beyond scikit-learn's and `classifiers.estimators.TYPES`; nothing of such a
+        file is executed.
+    """
+    import skops.io
+
+    card = read_card(lake, name)
+    path = model_folder(lake, name) / MODEL_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SurveyError(f"cannot read {path}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise SurveyError(
+            f"{path}: not the file that {MODEL_CARD} describes (damaged, changed, or its writing "
+            "was interrupted); train the model again"
+        )
+    try:
+        untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TYPES))
+        if untrusted:
+            raise SurveyError(
+                f"{path}: names types that a model may not hold: {', '.join(untrusted)}; refused"
+            )
+        estimator = skops.io.loads(content, trusted=list(TYPES))
+    except SurveyError:
+        raise
+    except Exception as error:  # whatever a hostile file provokes, the message names the file
+        raise SurveyError(f"{path}: not a model file ({error}); train the model again") from error
+    if not isinstance(estimator, Pipeline):
+        raise SurveyError(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
+    return Model(name, estimator, card)
+
+
+def _canonical(content: bytes) -> bytes:
+    """Return a skops archive without what changes from run to run: dates and memory addresses."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    schema = parts.pop("schema.json").decode()
+    names: dict[str, str] = {}
+    for address in re.findall(r'"__id__": (\d+)|"file": "(\d+)\.', schema):
+        key = address[0] or address[1]
+        names.setdefault(key, str(len(names)))
+    schema = re.sub(
+        r'("__id__": |"file": ")(\d+)', lambda match: match[1] + names[match[2]], schema
+    )
+    renamed = {
+        re.sub(r"^(\d+)", lambda match: names[match[1]], name): data for name, data in parts.items()
+    }
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(renamed):
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), renamed[name], zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo("schema.json", _EPOCH), schema, zipfile.ZIP_DEFLATED)
+    return result.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)

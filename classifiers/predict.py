@@ -1,0 +1,133 @@
+"""Apply a model to the vectors of a lake, a night at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from classifiers.model import Model, load_model
+from classifiers.vectors import (
+    NightVectors,
+    context_fingerprints,
+    embedded_nights,
+    fingerprint,
+    read_vectors,
+    vector_settings,
+)
+from lake.shares import nights, select
+from lake.store import Lake, Partition, Record
+
+Progress = Callable[[int, int], None]
+STAGE = "predict"
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """Partitions done and skipped as unchanged, CCDs predicted, and CCDs without usable vector."""
+
+    done: int
+    skipped: int
+    n_ccds: int
+    n_failed: int
+
+
+def predict(
+    lake: Lake,
+    model: str,
+    *,
+    partitions: Sequence[str] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> PredictSummary:
+    """Write class probabilities of every embedded CCD to ``predictions``, a partition at a time.
+
+    A partition whose vectors and model are unchanged is skipped, so that an interrupted run goes
+    on where it stopped. Memory is bounded by one night.
+
+    Parameters
+    ----------
+    partitions : as ``--partition`` takes them; all embedded nights when empty.
+    force : predict unchanged partitions too.
+    progress : called with the partitions done and their number.
+
+    Raises
+    ------
+    SurveyError : no such model, a model file that is refused, or vectors of another embedder or
+        other settings than those it was trained on.
+    """
+    trained = load_model(lake, model)
+    embedded = chosen_nights(lake, embedded_nights(lake, trained.embedder), partitions)
+    skipped = n_ccds = n_failed = 0
+    for number, partition in enumerate(embedded, start=1):
+        keys = {"model": model, "camera": partition["camera"], "night": partition["night"]}
+        record = _record(lake, trained, partition)
+        if not force and lake.is_current("predictions", keys, record):
+            skipped += 1
+        else:
+            trained.check_vectors(trained.embedder, vector_settings(partition), partition.name)
+            night = read_vectors(lake, partition, trained.context)
+            lake.write_failures(STAGE, model, keys, _failures(partition, night), record)
+            lake.write("predictions", keys, _predictions(trained, night), record)
+            n_ccds += len(night.expnum)
+            n_failed += len(night.unusable)
+        if progress is not None:
+            progress(number, len(embedded))
+    return PredictSummary(len(embedded) - skipped, skipped, n_ccds, n_failed)
+
+
+def chosen_nights(
+    lake: Lake, partitions: Sequence[Partition], patterns: Sequence[str]
+) -> list[Partition]:
+    """Return the partitions of the nights that ``--partition`` patterns choose."""
+    if not patterns:
+        return list(partitions)
+    # Shares follow from the CCD table alone, so that the tasks of every stage agree.
+    counts = nights(lake) or {(p["camera"], p["night"]): p.num_rows() for p in partitions}
+    wanted = set(select(counts, patterns))
+    return [p for p in partitions if (p["camera"], p["night"]) in wanted]
+
+
+def _record(lake: Lake, model: Model, partition: Partition) -> Record:
+    inputs = {
+        "model": model.fingerprint,
+        f"embeddings/{partition['embedder']}": fingerprint(partition),
+        **context_fingerprints(lake, partition, model.context),
+    }
+    return Record(STAGE, {"model": model.name}, inputs, {"classes": list(model.classes)})
+
+
+def _predictions(model: Model, night: NightVectors) -> pa.Table:
+    probabilities = model.probabilities(night.vectors)
+    best = probabilities.argmax(axis=1)
+    n_classes = len(model.classes)
+    return pa.table(
+        {
+            "expnum": night.expnum,
+            "ccdnum": night.ccdnum,
+            "class": pa.array(model.classes).take(pa.array(best)),
+            "probability": probabilities[np.arange(len(best)), best],
+            "probabilities": pa.ListArray.from_arrays(
+                np.arange(0, (len(best) + 1) * n_classes, n_classes, dtype=np.int32),
+                pa.array(probabilities.ravel()),
+            ),
+        }
+    )
+
+
+def _failures(partition: Partition, night: NightVectors) -> pa.Table:
+    rows: list[dict[str, Any]] = [
+        {
+            "expnum": expnum,
+            "ccdnum": ccdnum,
+            "file": partition.name,
+            "error": "the vector is missing or not finite; embed the CCD again",
+        }
+        for expnum, ccdnum in night.unusable
+    ]
+    fields = [("expnum", pa.int64()), ("ccdnum", pa.int16())]
+    fields += [("file", pa.string()), ("error", pa.string())]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))

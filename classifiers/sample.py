@@ -1,0 +1,216 @@
+"""The labelled CCDs that a model learns from, joined to their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from classifiers.vectors import (
+    embedded_nights,
+    fingerprint,
+    read_vectors,
+    vector_settings,
+)
+from lake.errors import SurveyError
+from lake.shares import select
+from lake.store import Lake, digest
+from lake.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled vectors.
+
+    Attributes
+    ----------
+    vectors : (n, d) float32.
+    labels : (n,) index into `classes`.
+    weights : (n,) how many CCDs each stands for, after down-sampling.
+    expnum, ccdnum : keys, (n,).
+    night : (n,) index into `nights`.
+    classes : names of the classes, good first.
+    nights : ``camera/night`` of each group that a split keeps together.
+    release : release whose labels these are.
+    embedder : name of the embedder, and `settings`: hash of what decides its vectors.
+    fingerprint : hash of the inputs: labels and vectors.
+    n_missing : labelled CCDs that have no usable vector.
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    expnum: np.ndarray
+    ccdnum: np.ndarray
+    night: np.ndarray
+    classes: tuple[str, ...]
+    nights: tuple[str, ...]
+    release: str
+    embedder: str
+    settings: str
+    fingerprint: str
+    n_missing: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Sample:
+        """Return the sample reduced to `rows` (indices or mask); classes and nights stay."""
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            labels=self.labels[rows],
+            weights=self.weights[rows],
+            expnum=self.expnum[rows],
+            ccdnum=self.ccdnum[rows],
+            night=self.night[rows],
+        )
+
+
+def read_sample(
+    lake: Lake,
+    embedder: str,
+    *,
+    release: str | None = None,
+    sources: Sequence[str] = (),
+    good: int = 10_000,
+    max_ebv: float = 0.04,
+    seed: int = 0,
+    context: str = "none",
+    nights: Sequence[str] | None = None,
+) -> Sample:
+    """Draw the balanced training sample (`queries/training_sample.sql`) and join its vectors.
+
+    Parameters
+    ----------
+    release : release of the CCD table and labels; None when the lake has one alone.
+    sources : lists whose labels count; all of them when empty.
+    good : how many CCDs of good exposures are drawn.
+    max_ebv : largest E(B-V), mag.
+    seed : decides which CCDs are drawn.
+    context : what the vectors are joined with, see `classifiers.vectors.CONTEXTS`.
+    nights : patterns as ``--partition`` takes them; None for all nights.
+
+    Raises
+    ------
+    SurveyError : no embeddings, no labels, labels that no vector matches, fewer than two classes,
+        or vectors of different settings.
+    """
+    partitions = {(p["camera"], p["night"]): p for p in embedded_nights(lake, embedder)}
+    if nights is not None:
+        counts = {key: partition.num_rows() for key, partition in partitions.items()}
+        partitions = {key: partitions[key] for key in select(counts, nights)}
+    release = release or _only_release(lake)
+    rows = draw_sample(lake, release, sources, good, max_ebv, seed)
+    if not rows.num_rows:
+        raise SurveyError(
+            f"release {release} has no labelled CCDs; run `survey-qa ingest reports` and "
+            f"`survey-qa merge-labels --release {release}` first"
+        )
+    return _join(lake, partitions, rows, embedder, context)
+
+
+def draw_sample(
+    lake: Lake, release: str, sources: Sequence[str], good: int, max_ebv: float, seed: int
+) -> pa.Table:
+    """Return the labelled CCDs that ``queries/training_sample.sql`` draws, one class each."""
+    from queries.engine import run_query
+
+    return run_query(
+        lake,
+        "training_sample",
+        {
+            "release": release,
+            "sources": ",".join(sources),
+            "n_good": str(good),
+            "max_ebv": str(max_ebv),
+            "seed": str(seed),
+        },
+    )
+
+
+def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: str) -> Sample:
+    order = list(Vocabulary.load().training_classes)
+    camera = rows["camera"].to_numpy(zero_copy_only=False)
+    night = rows["night"].to_numpy(zero_copy_only=False).astype(str)
+    keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
+    code = np.array([order.index(name) for name in rows["class"].to_pylist()])
+    weight = rows["weight"].to_numpy().astype(np.float64)
+    groups = [f"{c}/{n}" for c, n in zip(camera, night, strict=True)]
+    names, group = np.unique(groups, return_inverse=True)
+
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    settings: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    wanted = 0
+    for number, name in enumerate(names):
+        partition = partitions.get(tuple(name.split("/", 1)))
+        mine = np.flatnonzero(group == number)
+        if partition is None:
+            continue
+        wanted += len(mine)
+        settings[partition.name] = vector_settings(partition)
+        inputs[partition.name] = fingerprint(partition)
+        night_vectors = read_vectors(lake, partition, context)
+        have = ccd_keys(night_vectors.expnum, night_vectors.ccdnum)
+        # Partitions are sorted by (expnum, ccdnum), and so are their keys.
+        at = np.minimum(np.searchsorted(have, keys[mine]), max(len(have) - 1, 0))
+        found = have[at] == keys[mine] if len(have) else np.zeros(len(mine), bool)
+        parts.append((mine[found], night_vectors.vectors[at[found]]))
+    if not parts or not sum(len(mine) for mine, _ in parts):
+        raise SurveyError(
+            f"none of the {rows.num_rows} labelled CCDs has a vector of {embedder}; embed the "
+            "nights that are labelled"
+        )
+    if len(set(settings.values())) > 1:
+        odd = next(
+            name for name, value in settings.items() if value != next(iter(settings.values()))
+        )
+        raise SurveyError(
+            f"embeddings of {embedder} were made with different settings (from {odd} on); embed "
+            "again with --force"
+        )
+    chosen = np.concatenate([mine for mine, _ in parts])
+    vectors = np.concatenate([part for _, part in parts])
+    present, labels = np.unique(code[chosen], return_inverse=True)
+    classes = tuple(order[index] for index in present)
+    if "good" not in classes or len(classes) < 2:
+        raise SurveyError(
+            f"the labelled CCDs with vectors are all {', '.join(classes)}: training needs good "
+            "ones and at least one bad class"
+        )
+    used, night_index = np.unique(group[chosen], return_inverse=True)
+    return Sample(
+        vectors=vectors,
+        labels=labels,
+        weights=weight[chosen],
+        expnum=rows["expnum"].to_numpy()[chosen],
+        ccdnum=rows["ccdnum"].to_numpy()[chosen],
+        night=night_index,
+        classes=classes,
+        nights=tuple(str(names[index]) for index in used),
+        release=str(rows["release"][0]),
+        embedder=embedder,
+        settings=next(iter(settings.values())),
+        fingerprint=digest([inputs, digest(keys[chosen].tolist()), labels.tolist()]),
+        n_missing=wanted - len(chosen),
+    )
+
+
+def ccd_keys(expnum: np.ndarray, ccdnum: np.ndarray) -> np.ndarray:
+    """Return one integer per (expnum, ccdnum) that sorts as the pair does."""
+    return expnum.astype(np.int64) * 1000 + ccdnum.astype(np.int64)
+
+
+def _only_release(lake: Lake) -> str:
+    releases = sorted({partition["release"] for partition in lake.partitions("labels")})
+    if not releases:
+        raise SurveyError(
+            f"no labels in {lake.root}; run `survey-qa ingest reports` and `survey-qa "
+            "merge-labels` first"
+        )
+    if len(releases) > 1:
+        raise SurveyError(f"the lake has labels of {', '.join(releases)}; choose with --release")
+    return releases[0]

@@ -1,0 +1,132 @@
+"""Let the CCDs of an exposure vote on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import queries
+from classifiers.predict import chosen_nights
+from classifiers.vectors import fingerprint
+from lake.errors import SurveyError
+from lake.paths import check_name
+from lake.store import Lake, Partition, Record
+from queries.engine import run_sql
+
+Progress = Callable[[int, int], None]
+STAGE = "vote"
+
+
+@dataclass(frozen=True)
+class VoteSummary:
+    """Partitions done and skipped as unchanged; exposures that voted and bad ones among them."""
+
+    done: int
+    skipped: int
+    n_exposures: int
+    n_bad: int
+
+
+def vote(
+    lake: Lake,
+    model: str,
+    *,
+    min_probability: float = 0.9,
+    min_fraction: float = 0.5,
+    min_ccds: int | None = None,
+    partitions: Sequence[str] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> VoteSummary:
+    """Write one row per exposure to ``votes``: is it bad, and of what class.
+
+    A CCD is bad when its class is and its probability is at least `min_probability`; an exposure
+    is when at least the share `min_fraction` of its CCDs are (Luo et al. 2026, section 3: 10 of
+    20), or, where `min_ccds` is given, at least so many (their code: more than 2, that is 3).
+
+    Raises
+    ------
+    SurveyError : settings out of range, or the model has predicted nothing yet.
+    """
+    _check(min_probability, min_fraction, min_ccds)
+    predicted = lake.partitions("predictions", model=check_name("model", model))
+    if not predicted:
+        raise SurveyError(
+            f"no predictions of model {model!r} in {lake.root}; run `survey-qa predict --model "
+            f"{model}` first"
+        )
+    settings = {
+        "min_probability": min_probability,
+        "min_fraction": min_fraction if min_ccds is None else None,
+        "min_ccds": min_ccds,
+    }
+    chosen = chosen_nights(lake, predicted, partitions)
+    stale = []
+    for partition in chosen:
+        record = Record(STAGE, settings, {"predictions": fingerprint(partition)})
+        if force or not lake.is_current("votes", dict(partition.keys), record):
+            stale.append((partition, record))
+    n_exposures = n_bad = 0
+    if stale:
+        rows = _votes(lake, model, [partition for partition, _ in stale], settings)
+        for number, (partition, record) in enumerate(stale, start=1):
+            mine = _of_night(rows, partition)
+            lake.write("votes", dict(partition.keys), mine, record)
+            n_exposures += mine.num_rows
+            n_bad += pc.sum(mine["is_bad"]).as_py() or 0
+            if progress is not None:
+                progress(number, len(stale))
+    return VoteSummary(len(stale), len(chosen) - len(stale), n_exposures, n_bad)
+
+
+def _votes(
+    lake: Lake, model: str, partitions: Sequence[Partition], settings: dict[str, Any]
+) -> pa.Table:
+    """Count the votes of all the partitions at once: one scan, not one per night."""
+    nights = [int(partition["night"]) for partition in partitions]
+    return run_sql(
+        lake,
+        Path(queries.__path__[0], "vote.sql").read_text(),
+        {
+            "model": model,
+            "first_night": min(nights),
+            "last_night": max(nights),
+            "classes": ",".join(_classes(partitions)),
+            **settings,
+        },
+    )
+
+
+def _classes(partitions: Sequence[Partition]) -> list[str]:
+    """Return the order of the probabilities, which must be one for all partitions."""
+    orders = set()
+    for partition in partitions:
+        record = partition.record()
+        orders.add(tuple(record.notes.get("classes", ())) if record else ())
+    if len(orders) != 1 or () in orders:
+        raise SurveyError(
+            f"predictions of model {partitions[0]['model']} are of several versions of it; run "
+            "`survey-qa predict` again"
+        )
+    return list(orders.pop())
+
+
+def _of_night(rows: pa.Table, partition: Partition) -> pa.Table:
+    here = pc.field("camera") == partition["camera"]
+    return rows.filter(here & (pc.field("night") == int(partition["night"]))).drop_columns(
+        ["camera", "night"]
+    )
+
+
+def _check(min_probability: float, min_fraction: float, min_ccds: int | None) -> None:
+    if not 0 <= min_probability <= 1:
+        raise SurveyError(f"--min-probability {min_probability}: give a probability from 0 to 1")
+    if not 0 < min_fraction <= 1:
+        raise SurveyError(f"--min-fraction {min_fraction}: give a share above 0 and up to 1")
+    if min_ccds is not None and min_ccds < 1:
+        raise SurveyError(f"--min-ccds {min_ccds}: give a number of CCDs from 1 up")
