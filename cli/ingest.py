@@ -14,6 +14,10 @@ Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when an input cou
 Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date as well.")]
 
 
+#: Skipped lines that are shown one by one.
+MOST_LINES = 20
+
+
 class Source(StrEnum):
     """Whose list it is."""
 
@@ -60,8 +64,8 @@ def ccds(
     say(
         f"{summary.files} file(s), {summary.unchanged_files} unchanged; "
         f"{summary.rows:,} rows read = {summary.ccds:,} CCDs + "
-        f"{summary.superseded:,} superseded processings + {summary.failed:,} unusable; {summary.partitions:,} partitions written, "
-        f"{summary.unchanged_partitions:,} unchanged"
+        f"{summary.superseded:,} superseded processings + {summary.failed:,} unusable; "
+        f"{summary.partitions:,} partitions written, {summary.unchanged_partitions:,} unchanged"
     )
     for reason, count in summary.unusable.items():
         say(f"  unusable: {reason}: {count:,}")
@@ -90,6 +94,33 @@ def reports(
         camera=camera,
         force=force,
     )
-    for line in summary.lines():
-        say(line)
-    finish(summary.failed, strict)
+    for file in summary.files:
+        if file.error:
+            say(f"{file.file}: not read: {file.error}")
+        elif file.unchanged:
+            say(f"{file.file} (round {file.round}): unchanged, {file.reports:,} reports")
+        else:
+            kinds = {
+                "entries": file.entries,
+                "comments": file.comments,
+                "blank": file.blank,
+                "headers": file.headers,
+                "skipped": file.n_skipped,
+            }
+            account = " + ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+            say(
+                f"{file.file} (round {file.round}): {file.lines:,} lines = {account or '0'}; "
+                f"{file.reports:,} reports"
+            )
+    for name, line, why in summary.skipped[:MOST_LINES]:
+        say(f"  skipped: {name}, line {line}: {why}")
+    if (more := len(summary.skipped) - MOST_LINES) > 0:
+        say(f"  … and {more:,} more")
+    if summary.unmapped:
+        unmapped = sum(summary.unmapped.values())
+        say(
+            f"{unmapped:,} reports in {len(summary.unmapped):,} wordings have no class: "
+            "survey-qa query unmapped_reasons"
+        )
+    if (summary.failed or summary.n_skipped) and strict:
+        raise typer.Exit(1)

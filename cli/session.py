@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    import rich.progress
     from rich.console import Console
 
     from lake.store import Lake
@@ -66,8 +67,8 @@ class Progress:
         self.unit = unit
         self.interactive = sys.stderr.isatty()
         self._last = 0.0
-        self._bar = None
-        self._task = None
+        self._bar: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
 
     def __enter__(self) -> Progress:
         if self.interactive:

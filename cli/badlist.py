@@ -1,0 +1,202 @@
+"""The list that the next pipeline reads: `bad-expid diff`, `bad-expid check`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.ingest import Source
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import say, session
+from lake.errors import SurveyError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lake.list_diff import Addition
+    from lake.store import Lake
+    from queries.bad_expid import Agree, CheckReport
+
+
+CameraOption = Annotated[str, typer.Option(help="Camera whose exposures the list names.")]
+
+
+class Agreement(StrEnum):
+    """How many inspectors must call an exposure bad."""
+
+    any = "any"
+    majority = "majority"
+    all = "all"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    group = typer.Typer(no_args_is_help=True, help="The bad-exposure list that legacypipe reads.")
+    group.command("diff")(diff)
+    group.command("check")(check)
+    app.add_typer(group, name="bad-expid")
+
+
+def diff(
+    context: typer.Context,
+    against: Annotated[Path, typer.Option(help="The list as it stands.")],
+    model: Annotated[str | None, typer.Option(help="Add what this model votes bad.")] = None,
+    inspections: Annotated[
+        str | None, typer.Option(metavar="ROUND", help="Add what the inspectors of a round found.")
+    ] = None,
+    reports: Annotated[
+        Source | None, typer.Option(help="Add what the lists of a source call bad.")
+    ] = None,
+    agree: Annotated[
+        Agreement, typer.Option(help="Inspectors who must call it bad, of those who looked.")
+    ] = Agreement.any,
+    reason: Annotated[
+        list[str] | None,
+        typer.Option(help="With --reports: only these words or classes; repeatable."),
+    ] = None,
+    collapse: Annotated[
+        bool,
+        typer.Option("--collapse", help="One line for an exposure all of whose CCDs are bad."),
+    ] = False,
+    ccd_probability: Annotated[
+        float | None,
+        typer.Option(help="With --model: also single CCDs that are bad at this probability."),
+    ] = None,
+    retract: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EXPNUM[-CCD]", help="Comment a line out; repeatable."),
+    ] = None,
+    heading: Annotated[
+        str | None, typer.Option(help="Comment above the additions [default: date and origin].")
+    ] = None,
+    camera: CameraOption = "decam",
+    output: Annotated[
+        Path | None, typer.Option(metavar="PATCH", help="File for the patch.")
+    ] = None,
+) -> None:
+    """The change to the list as a patch, for `git apply` or `patch -p0`.
+
+    Lines that do not change stay as they are, byte for byte; what is listed is not added again.
+    """
+    from lake.list_diff import make_diff
+    from lake.lists import format_key, read_bad_list
+
+    sources = [name for name in (model, inspections, reports) if name is not None]
+    if len(sources) > 1 or (not sources and not retract):
+        raise typer.BadParameter("name one of --model, --inspections, --reports, or a --retract")
+    bad_list = read_bad_list(against)
+    additions: list[Addition] = []
+    origin = ""
+    if sources:
+        additions, origin = _additions(
+            session(context).lake(),
+            model,
+            inspections,
+            reports,
+            agree.value,
+            reason or [],
+            collapse,
+            ccd_probability,
+            camera,
+        )
+    change = make_diff(bad_list, against, additions, retract or (), heading, origin, camera)
+    if output is None:
+        sys.stdout.buffer.write(change.patch)
+        sys.stdout.buffer.flush()
+    else:
+        try:
+            output.write_bytes(change.patch)
+        except OSError as error:
+            raise SurveyError(f"cannot write {output}: {error.strerror or error}") from error
+    say(
+        f"{against}: {len(change.added):,} added, {len(change.retracted):,} retracted, "
+        f"{len(change.already_listed):,} listed already"
+    )
+    for addition in change.readded:
+        say(f"  note: {format_key(addition.key)} is commented out in the list, and added again")
+    for key in change.already_retracted:
+        say(f"  note: {format_key(key)} is commented out already")
+
+
+def _additions(
+    lake: Lake,
+    model: str | None,
+    inspections: str | None,
+    reports: Source | None,
+    agree: Agree,
+    reasons: list[str],
+    collapse: bool,
+    ccd_probability: float | None,
+    camera: str,
+) -> tuple[list[Addition], str]:
+    """Return what the source asked for adds, and its name for the heading."""
+    from queries import bad_expid
+
+    if model is not None:
+        found = bad_expid.additions_from_votes(lake, model, ccd_probability, camera)
+        return found, f"model {model}"
+    if inspections is not None:
+        found = bad_expid.additions_from_inspections(lake, inspections, agree, camera)
+        return found, f"inspections of {inspections}, bad by {agree} of the inspectors"
+    assert reports is not None
+    found = bad_expid.additions_from_reports(lake, reports.value, reasons, collapse, camera)
+    return found, f"{reports.value} list" + (f": {', '.join(reasons)}" if reasons else "")
+
+
+def check(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The list.")],
+    camera: CameraOption = "decam",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 when anything is wrong.")
+    ] = False,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """What the list says, duplicates, and lines that its reader skips.
+
+    With a lake that has CCD tables, also the keys that none of them knows.
+    """
+    from queries.bad_expid import check as read
+
+    home = session(context)
+    lake = home.lake() if home.lake_path.is_dir() else None
+    report = read(file, lake, camera)
+    say(
+        f"{file}: {report.lines:,} lines = {report.entries:,} entries + {report.comments:,} "
+        f"comments + {report.blank:,} blank + {len(report.skipped):,} skipped; "
+        f"{report.exposures:,} exposures and {report.ccds:,} single CCDs"
+    )
+    if report.unknown_keys is None:
+        say("no CCD table in the lake: not checked whether the exposures exist")
+    findings = _findings(report)
+    emit(findings, form, output, title="to look at")
+    if strict and findings.num_rows:
+        raise typer.Exit(1)
+
+
+def _findings(report: CheckReport) -> pa.Table:
+    import pyarrow as pa
+
+    from lake.lists import format_key
+
+    rows: list[tuple[int | None, str, str]] = []
+    rows += [(n, text.strip(), f"skipped by the reader: {why}") for n, text, why in report.skipped]
+    for key, lines in report.duplicates:
+        others = ", ".join(str(line) for line in lines[:-1])
+        rows.append((lines[-1], format_key(key), f"listed before on line {others}"))
+    for key, line, whole in report.whole_and_ccd:
+        rows.append((line, format_key(key), f"its exposure is listed whole on line {whole}"))
+    for line, key in report.unknown_names:
+        rows.append((line, format_key(key), "the camera has no such CCD"))
+    for key in report.unknown_keys or ():
+        rows.append((None, format_key(key), "no CCD table knows it"))
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), ()]
+    kinds = (("line", pa.int64()), ("key", pa.string()), ("finding", pa.string()))
+    return pa.table(
+        {name: pa.array(values, kind) for (name, kind), values in zip(kinds, columns, strict=True)}
+    )

@@ -1,0 +1,132 @@
+"""Images to vectors: `embed`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.ingest import Force, Strict
+from cli.session import Progress, finish, progress, say, session
+from lake.errors import SurveyError
+
+if TYPE_CHECKING:
+    from embedders.engine import Event
+
+PartitionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--partition",
+        metavar="P",
+        help="night=20140818, a pattern (camera=decam/night=2014*), or a share (3/16); repeatable.",
+    ),
+]
+
+
+class Precision(StrEnum):
+    """Arithmetic of the model."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(embed)
+
+
+def embed(
+    context: typer.Context,
+    embedder: Annotated[
+        str,
+        typer.Option(
+            help="statistics (no weights needed), or dinov2-{vits,vitb,vitl,vitg}14[-reg]."
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Option(help="Folder that the table's image_filename is relative to; repeatable."),
+    ],
+    partition: PartitionOption = None,
+    release: Annotated[
+        list[str] | None, typer.Option(help="Only CCDs of this release; repeatable.")
+    ] = None,
+    ccds_per_exposure: Annotated[
+        str, typer.Option(metavar="N|all", help="CCDs to draw from each exposure.")
+    ] = "all",
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights: the hub's original file, or a transformers folder."),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="[default: bfloat16 on GPUs, float32 on CPUs]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    force: Force = False,
+    strict: Strict = False,
+) -> None:
+    """Turn CCD images into vectors, a night at a time; running again takes only what is missing."""
+    from embedders.engine import run
+
+    with progress(f"embedding with {embedder}", "images") as shown:
+        watch = _Watch(shown)
+        summary = run(
+            session(context).lake(),
+            embedder,
+            images,
+            partitions=partition or (),
+            releases=release or (),
+            ccds_per_exposure=_count(ccds_per_exposure),
+            seed=seed,
+            device=device,
+            weights=weights,
+            workers=workers,
+            engine=engine,
+            force=force,
+            precision=precision.value if precision else None,
+            batch_size=batch_size,
+            progress=watch,
+        )
+    done = summary.n_partitions
+    say(
+        f"{done:,} partitions embedded, {summary.n_skipped:,} unchanged; {summary.n_images:,} "
+        f"images in {summary.seconds:.1f} s ({summary.rate:,.1f}/s), {summary.n_reused:,} kept "
+        f"from before, {summary.n_failed:,} failed"
+    )
+    if summary.stopped:
+        left = ", ".join(summary.remaining[:5]) + (" …" if len(summary.remaining) > 5 else "")
+        say(f"stopped; {len(summary.remaining):,} partitions remain ({left}): run again to go on")
+    finish(summary.n_failed, strict)
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise SurveyError(f"--ccds-per-exposure {text!r}: expected a number from 1, or all")
+    return int(text)
+
+
+class _Watch:
+    """Draws the engine's events."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+        self.images = 0
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "images":
+            self.images += event.n_images
+            self.shown.update(self.images)
+        elif event.kind == "committed":
+            self.shown.line(
+                f"{event.partition}: {event.n_images} images, {event.n_failed} failed "
+                f"({event.n_partitions} of {event.of_partitions} partitions)"
+            )

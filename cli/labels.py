@@ -1,0 +1,45 @@
+"""What is known already: `merge-labels`, `crossmatch`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.ingest import Force
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import progress, say, session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command("merge-labels")(merge_labels)
+    app.command()(crossmatch)
+
+
+def merge_labels(
+    context: typer.Context,
+    release: Annotated[str, typer.Option(help="Release whose CCDs are labelled.")],
+    force: Force = False,
+) -> None:
+    """Resolve what the lists say onto the CCDs of a release: the table `labels`."""
+    from queries.merge_labels import merge_labels as merge
+
+    with progress("merging", "partitions") as shown:
+        summary = merge(session(context).lake(), release, force=force, progress=shown.update)
+    say(summary.text())
+
+
+def crossmatch(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="Model whose votes are compared.")],
+    release: Annotated[
+        list[str], typer.Option(help="Release whose ccd_cuts are compared; give two for both.")
+    ],
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Compare a model's votes with legacypipe's own cuts: both, only ours, only theirs."""
+    from queries.crossmatch import crossmatch as compare
+
+    emit(compare(session(context).lake(), model, release), form, output, title=f"votes of {model}")

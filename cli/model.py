@@ -1,0 +1,163 @@
+"""Learning and judging: `train`, `evaluate`, `predict`, `vote`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.embed import PartitionOption
+from cli.ingest import Force, Strict
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import finish, progress, say, session
+
+ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
+Context = StrEnum("Context", ["none", "exposure", "night"])
+Split = StrEnum("Split", ["night", "exposure", "image"])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(predict)
+    app.command()(vote)
+
+
+def train(
+    context: typer.Context,
+    embedder: Annotated[str, typer.Option(help="Embedder whose vectors are learned from.")],
+    model: ModelOption,
+    release: Annotated[
+        str | None, typer.Option(help="Release whose labels count [default: the only one].")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Lists to learn from [default: all]; repeatable.")
+    ] = None,
+    night: Annotated[
+        list[str] | None, typer.Option(help="Learn from these nights only; repeatable.")
+    ] = None,
+    classifier: Annotated[str, typer.Option(help="Kind of classifier.")] = "knn",
+    vector_context: Annotated[
+        Context,
+        typer.Option("--context", help="Join each CCD's vector with its exposure's or night's."),
+    ] = Context.none,
+    split: Annotated[
+        Split, typer.Option(help="What is kept on one side when part is held out.")
+    ] = Split.night,
+    test_fraction: Annotated[float, typer.Option(help="Share that is held out.")] = 0.3,
+    good: Annotated[int, typer.Option(help="Good CCD images in the sample.")] = 10_000,
+    max_ebv: Annotated[float, typer.Option(help="E(B-V) limit of the sample, mag.")] = 0.04,
+    min_probability: Annotated[float, typer.Option(help="Cut at which scores are shown.")] = 0.9,
+    search: Annotated[str, typer.Option(help="none, or halving.")] = "none",
+    seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Learn the classes from labelled CCDs; scores are of nights that were held out."""
+    from classifiers.evaluate import score_table
+    from classifiers.train import train as learn
+
+    with progress("training", "steps") as shown:
+        summary = learn(
+            session(context).lake(),
+            embedder,
+            model,
+            release=release,
+            sources=source or (),
+            nights=night,
+            classifier=classifier,
+            context=vector_context.value,
+            split=split.value,
+            test_fraction=test_fraction,
+            good=good,
+            max_ebv=max_ebv,
+            min_probability=min_probability,
+            search=search,
+            seed=seed,
+            progress=shown.update,
+        )
+    say(
+        f"model {model}: {summary.n_train:,} CCD images learned from, {summary.n_test:,} held out, "
+        f"{summary.n_missing:,} labelled CCDs without a vector"
+    )
+    emit(score_table(summary), form, output, title="scores on what was held out")
+
+
+def evaluate(
+    context: typer.Context,
+    model: ModelOption,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report: tables and plots.")
+    ] = None,
+    form: FormatOption = None,
+) -> None:
+    """Scores of a model on the nights it was not trained on."""
+    from classifiers.evaluate import evaluate as score
+
+    result = score(session(context).lake(), model, output)
+    emit(result.table(), form, None, title=f"scores of {model}")
+    if output is not None:
+        say(f"report in {output}")
+
+
+def predict(
+    context: typer.Context,
+    model: ModelOption,
+    partition: PartitionOption = None,
+    force: Force = False,
+    strict: Strict = False,
+) -> None:
+    """Class probabilities of every embedded CCD: the table `predictions`."""
+    from classifiers.predict import predict as judge
+
+    with progress("predicting", "partitions") as shown:
+        summary = judge(
+            session(context).lake(),
+            model,
+            partitions=partition or (),
+            force=force,
+            progress=shown.update,
+        )
+    say(
+        f"{summary.done:,} partitions predicted, {summary.skipped:,} unchanged; "
+        f"{summary.n_ccds:,} CCDs"
+    )
+    finish(summary.n_failed, strict)
+
+
+def vote(
+    context: typer.Context,
+    model: ModelOption,
+    min_probability: Annotated[
+        float, typer.Option(help="Least probability of a bad CCD that counts.")
+    ] = 0.9,
+    min_fraction: Annotated[
+        float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")
+    ] = 0.5,
+    min_ccds: Annotated[
+        int | None, typer.Option(help="Number of bad CCDs that does, instead of a share.")
+    ] = None,
+    partition: PartitionOption = None,
+    force: Force = False,
+) -> None:
+    """Let the CCDs of each exposure vote: the table `votes`."""
+    from classifiers.vote import vote as count
+
+    with progress("voting", "partitions") as shown:
+        summary = count(
+            session(context).lake(),
+            model,
+            min_probability=min_probability,
+            min_fraction=min_fraction,
+            min_ccds=min_ccds,
+            partitions=partition or (),
+            force=force,
+            progress=shown.update,
+        )
+    say(
+        f"{summary.done:,} partitions voted, {summary.skipped:,} unchanged; {summary.n_bad:,} of "
+        f"{summary.n_exposures:,} exposures are bad"
+    )
