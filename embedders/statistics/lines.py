@@ -18,9 +18,9 @@ SHORTEST_LINE = 0.4  # of the shorter side
 
 FEATURES = (
     Feature(
-        "line", "log10(strongest / expected)", 0.15, 1.5, 0.15, "brightest line over the scatter"
+        "line", "log10(strongest / expected)", 0.15, 1.0, 0.15, "brightest line over the scatter"
     ),
-    Feature("dark_line", "log10(strongest / expected)", 0.15, 1.5, 0.15, "darkest, the same way"),
+    Feature("dark_line", "log10(strongest / expected)", 0.15, 1.0, 0.15, "darkest, the same way"),
 )
 
 

@@ -12,15 +12,17 @@ SMOOTH = 15  # rows or columns over which a profile is levelled: slower change i
 CLIP = 4.0  # units of the noise
 
 FEATURES = (
-    Feature("row_noise", "log10(sigma)", -1.3, 1, -1.3, "scatter of rows beyond pixel noise"),
-    Feature("column_noise", "log10(sigma)", -1.3, 1, -1.3, "scatter of columns beyond pixel noise"),
+    Feature("row_noise", "log10(sigma)", -1.3, 0.0, -1.3, "scatter of rows beyond pixel noise"),
+    Feature(
+        "column_noise", "log10(sigma)", -1.3, 0.0, -1.3, "scatter of columns beyond pixel noise"
+    ),
     Feature("row_correlation", "r abs(r)", -1, 1, 0, "row patterns of the halves in x"),
-    Feature("row_period", "log10(peak / expected)", -0.3, 2, 0, "periodic pattern across rows"),
-    Feature("pattern_x", "log10(peak / continuum)", 0, 2, 0.1, "periodic pattern within rows"),
+    Feature("row_period", "log10(peak / expected)", -0.3, 1.3, 0, "periodic pattern across rows"),
+    Feature("pattern_x", "log10(peak / continuum)", 0, 1.3, 0.1, "periodic pattern within rows"),
     Feature(
         "pattern_x_frequency", "1 / pixel", 0, 0.5, 0, "of that pattern; 0 where there is none"
     ),
-    Feature("pattern_y", "log10(peak / continuum)", 0, 2, 0.1, "periodic pattern within columns"),
+    Feature("pattern_y", "log10(peak / continuum)", 0, 1.3, 0.1, "periodic pattern within columns"),
     Feature("correlation_x", "coefficient", -0.3, 0.6, 0, "of sky pixels with the next in x"),
     Feature("correlation_y", "coefficient", -0.3, 0.6, 0, "of sky pixels with the next in y"),
 )

@@ -23,15 +23,17 @@ ISOPHOTE = 0.1  # of the peak: shapes are measured inside it
 FEATURES = (
     Feature("psf_stars", "n / 8", 0, 1, 0, "stars in the stack; 0: the rest is neutral"),
     Feature(
-        "psf_fwhm", "log10(arcsec)", -0.3, 1, 0.05, "diameter of the half-peak isophote's area"
+        "psf_fwhm", "log10(arcsec)", -0.3, 0.8, 0.05, "diameter of the half-peak isophote's area"
     ),
-    Feature("psf_half_light", "log10(arcsec)", -0.3, 1, 0.1, "diameter that holds half the light"),
+    Feature(
+        "psf_half_light", "log10(arcsec)", -0.3, 0.8, 0.1, "diameter that holds half the light"
+    ),
     Feature("psf_concentration", "log10(r80 / r50)", 0, 0.5, 0.2, "low for a donut's sharp edge"),
     Feature("psf_peak", "log10(1 / arcsec2)", -2.5, 0.5, -0.4, "peak over flux"),
-    Feature("psf_ellipticity", "asinh(50 (a - b) / (a + b))", 0, 4, 0.7, "of the mean star"),
+    Feature("psf_ellipticity", "asinh(50 (a - b) / (a + b))", 0, 3.2, 0.7, "of the mean star"),
     Feature("psf_e1", "(a - b) / (a + b) cos 2 theta", -0.4, 0.4, 0, "along x positive"),
     Feature("psf_e2", "(a - b) / (a + b) sin 2 theta", -0.4, 0.4, 0, "along the diagonal positive"),
-    Feature("psf_trail", "log10(arcsec)", -0.4, 1.2, -0.3, "length of a line of the same moments"),
+    Feature("psf_trail", "log10(arcsec)", -0.4, 0.8, -0.3, "length of a line of the same moments"),
     Feature("psf_dip", "1 - centre / ring", 0, 1, 0, "how dark the middle of a donut is"),
     Feature("psf_secondary", "fraction of the peak", 0, 1, 0, "second peak of a double image"),
     Feature("psf_asymmetry", "fraction of the flux", 0, 0.6, 0, "left by half a turn, less noise"),

@@ -20,12 +20,12 @@ _DENSITY = "log10(1 + n / arcmin2)"
 
 FEATURES = (
     Feature("source_density", _DENSITY, 0, 3, 0, "sources of 5 sigma and brighter"),
-    Feature("negative_density", _DENSITY, 0, 3, 0, "holes of 5 sigma and deeper"),
+    Feature("negative_density", _DENSITY, 0, 2.5, 0, "holes of 5 sigma and deeper"),
     Feature("flux_median", "log10(ADU)", 1, 5, 2.5, "of the sources of 5 sigma and brighter"),
     Feature("source_area", "log10(0.001 + fraction)", -3, 0, -3, "pixels that belong to a source"),
-    Feature("source_size", "log10(arcsec)", -0.5, 1, 0, "median half-light diameter"),
+    Feature("source_size", "log10(arcsec)", -0.5, 0.8, 0, "median half-light diameter"),
     Feature("source_size_spread", "log10(p84 / p16)", 0, 1, 0.2, "of the half-light diameters"),
-    Feature("effective_area", "log10(arcsec2)", -0.5, 2, 0.4, "median of flux over peak"),
+    Feature("effective_area", "log10(arcsec2)", -0.5, 1.6, 0.4, "median of flux over peak"),
     Feature("ellipticity", "1 - b / a", 0, 0.8, 0.2, "median"),
     Feature("ellipticity_coherence", "fraction", 0, 1, 0, "squared mean of exp(2 i theta)"),
     Feature("e1", "(a - b) / (a + b) cos 2 theta", -0.4, 0.4, 0, "mean; along x positive"),
