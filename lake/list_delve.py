@@ -73,13 +73,15 @@ class _Notes:
         self._block = False
 
     def add(self, comment: str) -> None:
+        if _ROW.match(comment):
+            return
         if not self._block:  # a new block ends what the one before covered
             self._note, self._block = "", True
         if _SQL.match(comment):
             self._in_sql = True
         if self._in_sql:
             self._in_sql = not comment.endswith(";")
-        elif comment and not _ROW.match(comment):
+        elif comment:
             self._note = comment
 
     def cover(self) -> str:

@@ -64,7 +64,10 @@ class Rule:
         found = self.pattern.search(words)
         if found is None or (self.below is None and self.at_least is None):
             return found is not None
-        value = float(found[1])
+        try:
+            value = float(found[1])
+        except (TypeError, ValueError):  # a user's expression may capture anything, or nothing
+            return False
         return (self.below is None or value < self.below) and (
             self.at_least is None or value >= self.at_least
         )
@@ -266,10 +269,13 @@ def _rule(raw: dict[str, Any], result: Literal["class", "bad"], where: str) -> R
     known = {"sources", "pattern", "origin", "below", "at_least", result}
     if set(raw) - known:
         raise SurveyError(f"{where}: no such entry: {', '.join(sorted(set(raw) - known))}")
+    sources = raw.get("sources")
+    if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
+        raise SurveyError(f"{where}: sources is a list of sources, such as ['decals']")
     try:
         pattern = re.compile(raw["pattern"], re.IGNORECASE)
         rule = Rule(
-            tuple(raw["sources"]),
+            tuple(sources),
             pattern,
             raw[result],
             raw.get("origin", "project"),

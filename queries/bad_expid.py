@@ -191,7 +191,8 @@ def check(
     last: dict[Key, ListLine] = {line.key: line for line in bad_list.entries if line.key}
     classes: Counter[str | None] = Counter()
     for reason in keys.values():
-        classes.update(vocabulary.classes_of("decals", reason) or [None])
+        names: list[str | None] = [*vocabulary.classes_of("decals", reason)]
+        classes.update(names or [None])
     order: list[str | None] = [*vocabulary.classes, None]
     return CheckReport(
         path,
