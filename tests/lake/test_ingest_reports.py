@@ -9,6 +9,7 @@ import fitsio
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+
 from lake.errors import SurveyError
 from lake.ingest_reports import ingest_reports
 from lake.store import Lake

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lake.errors import SurveyError
 from lake.list_delve import parse_delve_text, parse_fits_list
 from lake.list_inspection import (

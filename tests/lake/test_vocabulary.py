@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lake.errors import SurveyError
 from lake.lists import read_bad_list
 from lake.vocabulary import Vocabulary
