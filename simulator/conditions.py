@@ -221,7 +221,7 @@ class Conditions:
     gradient: tuple[float, float]  # of the sky per focal-plane radius along x and y
     elongation: tuple[float, float]  # of the PSF, components cos 2a and sin 2a
     object_density: float  # objects in a CCD, relative to the median field
-    row_pattern: float  # readout pattern, rms in units of the pixel noise
+    readout_pattern: tuple[float, float]  # rms along rows and columns over the pixel noise
     amplifier_steps: tuple[float, ...]  # of amplifier B over A, relative to the sky, per CCD
     satellite: tuple[float, float, float] | None  # angle, offset [radii], brightness [sky noise]
 
@@ -330,6 +330,7 @@ def good_conditions(
     elongation = ELONGATION_SCATTER / np.sqrt(2) * bounded_normal(rng, 2)
     density = float(np.exp(DENSITY_SCATTER * float(bounded_normal(rng))))
     steps = AMPLIFIER_SCATTER * bounded_normal(rng, n_ccds)
+    pattern = PATTERN_SCATTER * np.abs(bounded_normal(rng, 2))
     satellite = None
     if rng.random() < 0.04:
         satellite = (
@@ -347,7 +348,7 @@ def good_conditions(
         gradient=(float(gradient[0]), float(gradient[1])),
         elongation=(float(elongation[0]), float(elongation[1])),
         object_density=density,
-        row_pattern=PATTERN_SCATTER * float(np.abs(bounded_normal(rng))),
+        readout_pattern=(float(pattern[0]), float(pattern[1])),
         amplifier_steps=tuple(float(step) for step in steps),
         satellite=satellite,
     )

@@ -9,7 +9,7 @@ exposures themselves are drawn, so that strength 3 is what it says. With s the s
 Saturated
     Twilight, or a shutter that stays open. Quantity: light beyond the night sky, ADU; scatter:
     that of the sky level of good g, r and z exposures (1150 ADU). Added sky = s x 1150 ADU,
-    with the circular pattern that twilight leaves after a dark-sky flat (1 % across the field);
+    with the circular pattern that twilight leaves after a dark-sky flat (3 % from axis to edge);
     pixels clip at 45,000 ADU.
 Clouds_transparency
     Quantity: lost transparency, mag; scatter: that within a night (0.03 mag). Loss = s x 0.03
@@ -18,7 +18,8 @@ Clouds_transparency
     signals have the same strength.
 PSF
     Double, comet-shaped or astigmatic images. Quantity: elongation (a^2 - b^2) / 2 b^2 of the
-    PSF, a and b its rms widths; scatter: rms elongation of good exposures (0.03).
+    PSF, a and b its rms widths; scatter: rms elongation of good exposures (0.03). It takes the
+    place of the elongation that the exposure would have had.
 Nonoptimal_exp
     Quantity: ln of the exposure factor (depth for the time, as seeing^-2 transparency^2 time /
     sky); scatter: that among good exposures (about 0.3). Deficit = s x scatter below the median
@@ -37,7 +38,7 @@ Bad_CCD
     spot's glow (rms inside the CCD against the background's, as for ghosts).
 Noise
     Readout pattern in rows or columns, on CCDs that share electronics. Quantity: rms of the
-    pattern over the pixel noise; scatter: 0.04.
+    pattern over the pixel noise; scatter: that of good exposures, along each axis (0.04).
 Wonky
     Processed with a wrong flat field, or with a sky mesh that was not smoothed. Quantity and
     scatter as for ghosts, over all CCDs.
@@ -132,7 +133,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 def _saturated(c: Conditions, s: float, rng: np.random.Generator, settings: Settings) -> _Effect:
     light = s * SKY_SCATTER
-    pattern = Pattern("flat_response", _seed(rng), amplitude=0.01 * min(light, SATURATION))
+    pattern = Pattern("flat_response", _seed(rng), amplitude=0.03 * min(light, SATURATION))
     return _Effect(
         replace(c, twilight=light, patterns=(pattern,)),
         "twilight",
@@ -169,15 +170,15 @@ def _psf(c: Conditions, s: float, rng: np.random.Generator, settings: Settings) 
     elongation = s * ELONGATION_SCATTER
     variant = str(rng.choice(["double", "comet", "astigmatic"]))
     if variant == "astigmatic":
-        changed = replace(c, astigmatism=elongation)
+        changed = replace(c, elongation=(0.0, 0.0), astigmatism=elongation)
         parameters = {"elongation": elongation}
     else:
         # two images with flux shares 1-f and f at distance d have a variance of f (1-f) d^2
-        share = 0.5 if variant == "double" else 0.2
+        share = 0.5 if variant == "double" else 0.3
         variance = 2 * elongation * _gaussian_width(c) ** 2
         separation = float(np.sqrt(variance / (share * (1 - share))))
         angle = float(rng.uniform(0, 2 * np.pi))
-        changed = replace(c, double=(separation, angle, share))
+        changed = replace(c, elongation=(0.0, 0.0), double=(separation, angle, share))
         parameters = {"separation": separation, "angle": angle, "share": share}
     return _Effect(
         changed, variant, "PSF elongation", "1", ELONGATION_SCATTER, parameters=parameters
@@ -315,7 +316,7 @@ def _moving(c: Conditions, s: float, rng: np.random.Generator, settings: Setting
     length = float(np.sqrt(24 * elongation) * _gaussian_width(c))
     angle = float(rng.uniform(0, np.pi))
     return _Effect(
-        replace(c, trail=(length, angle)),
+        replace(c, elongation=(0.0, 0.0), trail=(length, angle)),
         "trail",
         "PSF elongation",
         "1",

@@ -104,8 +104,11 @@ def _add_readout_pattern(
     image: Image, conditions: Conditions, ccd: Ccd, rng: np.random.Generator
 ) -> None:
     noise = pixel_noise(conditions.sky)
-    rows = conditions.row_pattern * noise * rng.standard_normal((image.shape[0],))
+    row_rms, column_rms = conditions.readout_pattern
+    rows = row_rms * noise * rng.standard_normal((image.shape[0],))
+    columns = column_rms * noise * rng.standard_normal((image.shape[1],))
     image += rows[:, None].astype(np.float32)
+    image += columns[None, :].astype(np.float32)
     if conditions.noise is None or ccd.num not in conditions.noise[2]:
         return
     kind, rms, _ = conditions.noise
