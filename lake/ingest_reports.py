@@ -130,8 +130,8 @@ def ingest_reports(
     round : name of the round of inspection or edition of the list; by default the file's stem.
     camera : whose exposure numbers the lists hold.
     force : read lists again that have not changed.
-    vocabulary : what the words mean; when it has changed since, the reports of the source that
-        are already in the lake are classified anew.
+    vocabulary : what the words mean, by default the lake's; when it has changed since, the reports
+        of the source that are already in the lake are classified anew.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def ingest_reports(
         raise SurveyError(f"--source {source}: the sources are {', '.join(SOURCES)}")
     if camera not in N_CCDS:
         raise SurveyError(f"--camera {camera}: the cameras are {', '.join(N_CCDS)}")
-    vocabulary = vocabulary or Vocabulary.load()
+    vocabulary = vocabulary or Vocabulary.of_lake(lake.root)
     lists = _named(_expand(files, source), round)
     keys = {"source": source}
     settings = {"vocabulary": digest(vocabulary.to_json())}

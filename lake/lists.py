@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from lake.cameras import ccd_number
 from lake.errors import SurveyError
 
 #: What legacypipe holds as the reason of a line without words.
@@ -216,8 +217,6 @@ def format_key(key: Key) -> str:
 
 def parse_bad_list(bad_list: BadList, camera: str) -> ParsedList:
     """Return the reports of a bad-exposure list, one an entry, repeated keys included."""
-    from lake.cameras import ccd_number
-
     parsed = ParsedList(lines=len(bad_list.lines))
     for line in bad_list.lines:
         if line.kind == "comment":

@@ -18,7 +18,9 @@ from typing import Any, Literal
 from lake.errors import SurveyError
 
 Origin = Literal["paper", "project"]
-_ORIGINS = ("paper", "project")
+_ORIGINS: tuple[Origin, ...] = ("paper", "project")
+#: File in a lake that extends the vocabulary.
+USER_FILE = "vocabulary.toml"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Vocabulary:
     rules: tuple[Rule, ...]
     verdicts: tuple[Rule, ...]
     precedence: tuple[str, ...]
-    origins: tuple[Origin, ...] = _ORIGINS  # type: ignore[assignment]
+    origins: tuple[Origin, ...] = _ORIGINS
 
     @classmethod
     def load(cls, path: Path | None = None) -> Vocabulary:
@@ -101,6 +103,15 @@ class Vocabulary:
         if path is not None:
             documents.append((str(path), _read_user_file(path)))
         return _build(documents)
+
+    @classmethod
+    def of_lake(cls, root: Path) -> Vocabulary:
+        """Return the vocabulary of a lake: extended by its ``vocabulary.toml``, where it has one.
+
+        Raises `SurveyError` as `load` does.
+        """
+        path = root / USER_FILE
+        return cls.load(path if path.exists() else None)
 
     def of_paper(self) -> Vocabulary:
         """Return the vocabulary without this project's own entries."""

@@ -184,7 +184,8 @@ def check(
 
     Raises `SurveyError` when the file is missing or binary.
     """
-    vocabulary = vocabulary or Vocabulary.load()
+    if vocabulary is None:
+        vocabulary = Vocabulary.load() if lake is None else Vocabulary.of_lake(lake.root)
     bad_list = read_bad_list(path)
     kinds = Counter(line.kind for line in bad_list.lines)
     keys = bad_list.keys()

@@ -13,7 +13,6 @@ import pytest
 from lake.errors import SurveyError
 from lake.ingest_reports import ingest_reports
 from lake.store import Lake
-from lake.vocabulary import Vocabulary
 
 LIST = b"#EXPID\tFlag\tcomments\n100 3 exp factor < 0.3\n101\n\n102-N4 noisy\n1-2-3 x\n101 focus\n"
 TABLE = b"expnum,ann_badexp,ann_reason,bob_badexp,bob_reason\n100,y,clouds,n,\n101,maybe,,,\n"
@@ -102,13 +101,16 @@ def test_rounds_keep_lists_of_one_name_apart(lake: Lake, tmp_path: Path) -> None
     assert len(reports(lake, "decals")) == 2
 
 
-def test_reports_are_classified_anew_when_the_words_change(lake: Lake, tmp_path: Path) -> None:
+def test_reports_are_classified_anew_when_the_lakes_words_change(
+    lake: Lake, tmp_path: Path
+) -> None:
     old = write(tmp_path, "problem-y01.txt", b"20130101  7  Dome Light\n")
-    ingest_reports(lake, [old], "delve")
-    mine = write(tmp_path, "mine.toml", b'[[class]]\nname = "Dome"\nproject = ["Dome Light"]\n')
     new = write(tmp_path, "problem-y02.txt", b"20130101  8  Clouds\n")
-    ingest_reports(lake, [new], "delve", vocabulary=Vocabulary.load(mine))
+    ingest_reports(lake, [old], "delve")
+    write(lake.root, "vocabulary.toml", b'[[class]]\nname = "Dome"\nproject = ["Dome Light"]\n')
+    ingest_reports(lake, [new], "delve")
     assert [r["classes"] for r in reports(lake, "delve")] == [["Dome"], ["Clouds_transparency"]]
+    assert ingest_reports(lake, [new], "delve").unchanged
 
 
 def test_a_folder_of_lists_text_and_fits(lake: Lake, tmp_path: Path) -> None:

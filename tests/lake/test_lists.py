@@ -102,6 +102,16 @@ def test_an_exposure_number_that_no_table_holds_is_skipped_with_its_reason() -> 
     assert [report.expnum for report in parsed.reports] == [5]
 
 
+def test_lists_of_the_four_ccd_cameras() -> None:
+    parsed = parse_bad_list(read_bad_list(b"38001-ccd3 x\n38002-CCD4\n38003-N4\n38004\n"), "mosaic")
+    assert [(r.expnum, r.ccdname, r.ccdnum) for r in parsed.reports] == [
+        (38001, "ccd3", 3),
+        (38002, "CCD4", 4),
+        (38003, "N4", None),
+        (38004, None, None),
+    ]
+
+
 def test_a_later_line_replaces_the_earlier_reason() -> None:
     assert read_bad_list(b"7 clouds\n7 focus\n").keys() == {(7, None): "focus"}
 
