@@ -174,6 +174,8 @@ def ingest_reports(
             kept = _kept(lake, keys, parsed) if old else None
             if kept is not None and not same_words:
                 kept = _classify(kept, source, vocabulary)
+                for name, counts in _unmapped(kept).items():
+                    notes[name] = {**notes[name], "unmapped": counts}
             parts = [*([] if kept is None else [kept]), *parsed.values()]
             record = Record("reports", settings, inputs, notes)
             lake.write("reports", keys, pa.concat_tables(parts), record)
@@ -291,16 +293,6 @@ def _rows(
         }
     )
     rows = _classify(rows, source, vocabulary)
-    unmapped = Counter(
-        reason
-        for reason, classes, is_bad in zip(
-            rows["reason"].to_pylist(),
-            rows["classes"].to_pylist(),
-            rows["is_bad"].to_pylist(),
-            strict=True,
-        )
-        if is_bad and not classes
-    )
     return rows, FileSummary(
         path.name,
         round,
@@ -311,9 +303,22 @@ def _rows(
         parsed.headers,
         len(parsed.skipped),
         number,
-        dict(unmapped),
+        _unmapped(rows).get(f"{round}/{path.name}", {}),
         [(line.line, line.why) for line in parsed.skipped],
     )
+
+
+def _unmapped(rows: pa.Table) -> dict[str, dict[str, int]]:
+    """Return, for each list (``<round>/<file>``), its bad reports without class, by reason."""
+    columns = ("round", "file", "reason", "classes", "is_bad")
+    counts: dict[str, Counter[str]] = {}
+    for round, file, reason, classes, is_bad in zip(
+        *(rows[name].to_pylist() for name in columns), strict=True
+    ):
+        of_list = counts.setdefault(f"{round}/{file}", Counter())
+        if is_bad and not classes:
+            of_list[reason] += 1
+    return {name: dict(found) for name, found in counts.items()}
 
 
 def _clean(text: str) -> str:

@@ -106,11 +106,13 @@ def test_reports_are_classified_anew_when_the_lakes_words_change(
 ) -> None:
     old = write(tmp_path, "problem-y01.txt", b"20130101  7  Dome Light\n")
     new = write(tmp_path, "problem-y02.txt", b"20130101  8  Clouds\n")
-    ingest_reports(lake, [old], "delve")
+    assert ingest_reports(lake, [old], "delve").unmapped == {"Dome Light": 1}
     write(lake.root, "vocabulary.toml", b'[[class]]\nname = "Dome"\nproject = ["Dome Light"]\n')
     ingest_reports(lake, [new], "delve")
     assert [r["classes"] for r in reports(lake, "delve")] == [["Dome"], ["Clouds_transparency"]]
-    assert ingest_reports(lake, [new], "delve").unchanged
+    again = ingest_reports(lake, [old, new], "delve")
+    assert again.unchanged
+    assert again.unmapped == {}
 
 
 def test_a_folder_of_lists_text_and_fits(lake: Lake, tmp_path: Path) -> None:
