@@ -32,6 +32,14 @@ FEATURES = (
         -0.5,
         "scatter of the sky in cells of 16 pixels, over its level",
     ),
+    Feature(
+        "sky_peak",
+        "log10(%)",
+        -0.5,
+        2,
+        -0.4,
+        "99th percentile of the sky in cells of 16 over its median",
+    ),
     Feature("sky_asymmetry", "(p95 + p5 - 2 p50) / (p95 - p5)", -1, 1, 0, "bright over dark areas"),
     Feature("sky_edge", "log10(slope / expected)", -0.2, 1.2, 0, "98th percentile of local slopes"),
     Feature("noise_scatter", "log10(fraction)", -1.5, -0.3, -1.3, "local noise over the image"),
@@ -101,7 +109,7 @@ def _structure(sky: Floats, frame: Frame) -> dict[str, float]:
 def _tails(cells: Floats, percent: float) -> dict[str, float]:
     """Of the sky in cells of 16 pixels."""
     white = 1 / 16
-    p5, p50, p95 = (float(p) for p in np.percentile(cells, [5, 50, 95]))
+    p5, p50, p95, p99 = (float(p) for p in np.percentile(cells, [5, 50, 95, 99]))
     spread = max(p95 - p5, 1e-6)
     # Skewness of noise alone means nothing: it fades where the spread is what noise gives.
     real = max(0.0, 1 - (4 * white / spread) ** 2)
@@ -110,6 +118,7 @@ def _tails(cells: Floats, percent: float) -> dict[str, float]:
     return {
         # 3.29 standard deviations of a normal distribution lie between the two percentiles.
         "sky_rms": log_excess(percent * spread / 3.29, 0.2),
+        "sky_peak": log_excess(percent * (p99 - p50), 0.4),
         "sky_asymmetry": real * (p95 + p5 - 2 * p50) / spread,
         "sky_edge": math.log10(max(edge, 1e-2)),
     }

@@ -202,7 +202,9 @@ def _second_peak(stamp: NDArray[np.float64]) -> float:
         ],
         axis=0,
     )
-    for y, x in np.argwhere((inner >= around) & (inner > 0.05 * top)) + 1:
+    maxima = np.argwhere((inner >= around) & (inner > 0.05 * top)) + 1
+    highest = np.argsort(-stamp[maxima[:, 0], maxima[:, 1]])[:8]
+    for y, x in maxima[highest]:
         n = math.ceil(math.hypot(y - y0, x - x0))
         if n < 3 or n > HALF:
             continue

@@ -141,7 +141,7 @@ def cosmic_rays(image: np.ndarray) -> np.ndarray:
         (double, ["psf_secondary", "repeat_secondary"]),
         (wide, ["psf_fwhm", "psf_half_light", "source_size"]),
         (gradient, ["gradient"]),
-        (ring, ["structure_32", "sky_rms", "sky_edge"]),
+        (ring, ["structure_32", "sky_rms", "sky_peak", "sky_edge"]),
         (amplifier, ["amplifier_step"]),
         (row_noise, ["row_noise", "row_correlation"]),
         (interference, ["pattern_x", "pattern_x_frequency"]),
