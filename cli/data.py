@@ -86,8 +86,7 @@ def query(
     output: OutputOption = None,
 ) -> None:
     """Run a named query."""
-    from queries.engine import missing_tables
-    from queries.named import run_query
+    from queries.named import missing_tables, run_query
 
     parameters = {}
     for text in param or ():

@@ -116,15 +116,14 @@ def open_sql(
     import duckdb
 
     starred = check_reads(sql)
-    words = set(_WORD.findall(sql.lower()))
-    names = [name for name in view_names() if name in words] or None
+    names = sorted(names_in(sql)) or None
     connection = connect(lake, names, source_columns=starred)
     try:
         try:
             reader = _execute(connection, sql, parameters)
         except SurveyError as error:
             unresolved = isinstance(error.__cause__, duckdb.BinderException)
-            if starred or not unresolved or "ccds" not in words:
+            if starred or not unresolved or "ccds" not in (names or ()):
                 raise
             # It may name a column that only the source has.
             connection.close()
@@ -317,10 +316,8 @@ def has_files(lake: Lake, name: str) -> bool:
     return any(not file.name.startswith((".", "_")) for file in lake.root.glob(pattern))
 
 
-def missing_tables(lake: Lake, sql: str) -> list[str]:
-    """Return the tables that `sql` names and that hold nothing yet."""
+def names_in(sql: str) -> set[str]:
+    """Return the views that `sql` may name, and the tables behind them; comments do not count."""
     words = set(_WORD.findall(re.sub(r"--.*", "", sql.lower())))
-    wanted = [name for name in TABLES if name in words]
-    if STATISTICS in words and "embeddings" not in wanted:
-        wanted.append("embeddings")
-    return [name for name in wanted if not has_files(lake, name)]
+    names = words & set(view_names())
+    return names | {"embeddings"} if STATISTICS in names else names

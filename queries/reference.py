@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.vocabulary import Vocabulary
 
 _BITS_FILE = Path(__file__).with_name("ccd_cuts_bits.csv")
 
@@ -34,19 +34,30 @@ def bit_names() -> list[str]:
     return [str(name) for name in cut_bits().column("name").to_pylist()]
 
 
-def bit_mask(names: list[str]) -> int:
-    """Return the sum of the named bits; raises `SurveyError` naming the valid ones."""
-    known = bit_names()
-    mask = 0
-    for name in names:
-        if name not in known:
-            raise SurveyError(f"no bit {name!r} in ccd_cuts; the bits are {', '.join(known)}")
-        mask |= 1 << known.index(name)
-    return mask
+def classes() -> pa.Table:
+    """Return the vocabulary's classes with their place in training and how they are balanced.
+
+    `precedence` ranks the classes for a CCD that has several: the lowest trains.
+    """
+    vocabulary = Vocabulary.load()
+    entries = vocabulary.table
+    return pa.table(
+        {
+            "number": pa.array([entry.number for entry in entries], pa.int16()),
+            "name": pa.array([entry.name for entry in entries], pa.string()),
+            "meaning": pa.array([entry.meaning for entry in entries], pa.string()),
+            "training": pa.array([entry.training for entry in entries], pa.bool_()),
+            "keep": pa.array([entry.keep for entry in entries], pa.float64()),
+            "weight": pa.array([entry.weight for entry in entries], pa.float64()),
+            "precedence": pa.array(
+                [vocabulary.precedence.index(entry.name) for entry in entries], pa.int16()
+            ),
+        }
+    )
 
 
 #: Views that every connection has beside the tables of the lake.
-REFERENCE: dict[str, Callable[[], pa.Table]] = {"cut_bits": cut_bits}
+REFERENCE: dict[str, Callable[[], pa.Table]] = {"cut_bits": cut_bits, "classes": classes}
 
 
 def reference_table(name: str) -> pa.Table:

@@ -1,0 +1,67 @@
+-- A model's votes against legacypipe's cuts: both, only ours, only theirs (section 5).
+-- Only exposures that voted and that the release has are compared.
+with
+
+masks as (
+
+    select coalesce(bit_or(value), 0) as mask
+    from cut_bits
+    where not list_contains($ignore::varchar[], name)
+
+),
+
+compared as (
+
+    select
+        exposures.release,
+        votes.camera,
+        votes.expnum,
+        votes.class,
+        votes.is_bad as ours,
+        coalesce(exposures.ccd_cuts & masks.mask, 0) as cuts,
+        -- An exposure counts as rejected when legacypipe cuts this share of its CCDs.
+        cuts <> 0
+        and exposures.n_cut > 0
+        and exposures.n_cut >= $min_fraction::double * exposures.n_ccds as theirs
+    from votes
+    inner join exposures using (camera, night, expnum)
+    cross join masks
+    where votes.model = $model
+        and (len($releases::varchar[]) = 0 or list_contains($releases, exposures.release))
+
+),
+
+judged as (
+
+    select *, coalesce(theirs, false) as is_rejected
+    from compared
+
+),
+
+slices as (
+
+    select release, 'all' as part, 0 as place, 'all' as name, ours, is_rejected
+    from judged
+    union all
+    select judged.release, 'class', coalesce(classes.number, 999), judged.class, ours, is_rejected
+    from judged
+    left join classes on classes.name = judged.class
+    union all
+    select judged.release, 'bit', cut_bits.bit, cut_bits.name, ours, is_rejected
+    from judged
+    inner join cut_bits on judged.cuts & cut_bits.value <> 0
+
+)
+
+select
+    release,
+    part,
+    name,
+    count(*) filter (where ours and is_rejected) as in_both,
+    count(*) filter (where ours and not is_rejected) as only_ours,
+    count(*) filter (where not ours and is_rejected) as only_theirs,
+    count(*) filter (where not ours and not is_rejected) as neither,
+    count(*) as n_exposures
+from slices
+group by release, part, place, name
+order by release, array_position(['all', 'class', 'bit'], part), place, name

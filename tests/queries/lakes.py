@@ -1,0 +1,104 @@
+"""A small random lake in which every query has something to find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from lake.cameras import DECAM_NAMES
+from lake.store import Lake, Record
+from lake.tables import table
+
+RELEASES = ("dr9", "dr10")
+NIGHTS = (20140818, 20140819, 20150101)
+N_EXPOSURES = 12
+CCDNUMS = tuple(range(1, 9))
+CLASSES = ("Saturated", "Clouds_transparency", "PSF", "Ghost_scatter", "NObjects", "Bad_CCD")
+SOURCES = ("decals", "des", "delve", "inspection")
+MODEL = "knn"
+RECORD = Record("test")
+
+
+def fill(lake: Lake, seed: int = 0) -> None:
+    """Write CCDs, exposures, reports and votes; labels are left to `merge_labels`."""
+    rng = np.random.default_rng(seed)
+    for release in RELEASES:
+        for number, night in enumerate(NIGHTS):
+            _write_night(lake, release, night, 1000 * (number + 1), rng)
+    for source in SOURCES:
+        rows = pa.Table.from_pylist(
+            [_report(source, line, rng) for line in range(1, 40)],
+            schema=table("reports").conform(pa.table({})).schema,
+        )
+        lake.write("reports", {"source": source}, rows, RECORD)
+
+
+def _write_night(
+    lake: Lake, release: str, night: int, first: int, rng: np.random.Generator
+) -> None:
+    keys = {"release": release, "camera": "decam", "night": str(night)}
+    ccds, exposures, votes = [], [], []
+    for expnum in range(first, first + N_EXPOSURES):
+        cuts = rng.choice([0, 0, 0, 0x200, 0x1000 | 0x40, 0x4000], size=len(CCDNUMS))
+        if rng.random() < 0.5:
+            cuts[:] = 0
+        ebv = float(rng.uniform(0, 0.06))
+        for ccdnum, cut in zip(CCDNUMS, cuts, strict=True):
+            ccds.append(
+                {
+                    "expnum": expnum,
+                    "ccdnum": ccdnum,
+                    "ccdname": DECAM_NAMES[ccdnum],
+                    "image_filename": f"decam/CP/c4d_{expnum}_ooi_g_v1.fits.fz",
+                    "ccd_cuts": int(cut),
+                    "ebv": None if rng.random() < 0.1 else float(rng.uniform(0, 0.08)),
+                    "plver": "V4.10" if release == "dr10" else "V4.8.2a",
+                    "procdate": "2020-01-01" if rng.random() < 0.5 else "2021-01-01",
+                }
+            )
+        exposures.append(
+            {
+                "expnum": expnum,
+                "band": str(rng.choice(["g", "r", "z"])),
+                "exptime": 90.0,
+                "ra_bore": float(rng.uniform(0, 360)),
+                "dec_bore": float(rng.uniform(-90, 90)),
+                "n_ccds": len(CCDNUMS),
+                "ebv": ebv,
+                "ccd_cuts": int(np.bitwise_or.reduce(cuts)),
+                "n_cut": int(np.count_nonzero(cuts)),
+            }
+        )
+        name = str(rng.choice(["good", *CLASSES]))
+        votes.append(
+            {
+                "expnum": expnum,
+                "n_ccds": len(CCDNUMS),
+                "n_bad": 0 if name == "good" else 6,
+                "class": name,
+                "probability": 0.95,
+                "is_bad": name != "good",
+            }
+        )
+    lake.write("ccds", keys, pa.Table.from_pylist(ccds), RECORD)
+    lake.write("exposures", keys, pa.Table.from_pylist(exposures), RECORD)
+    place = {"model": MODEL, "camera": "decam", "night": str(night)}
+    lake.write("votes", place, pa.Table.from_pylist(votes), RECORD)
+
+
+def _report(source: str, line: int, rng: np.random.Generator) -> dict[str, object]:
+    # One night further than the tables go: some reports are orphans.
+    expnum = int(rng.integers(1, 5)) * 1000 + int(rng.integers(0, N_EXPOSURES))
+    ccdnum = int(rng.choice([0, 0, *CCDNUMS, 62])) or None
+    classes = [str(name) for name in rng.choice(CLASSES, size=rng.integers(0, 3), replace=False)]
+    return {
+        "expnum": expnum,
+        "ccdname": DECAM_NAMES[ccdnum] if ccdnum else None,
+        "ccdnum": ccdnum,
+        "reason": " and ".join(classes) or "Airplane",
+        "classes": classes,
+        "is_bad": bool(rng.random() < 0.85),
+        "round": "r1",
+        "file": f"{source}.txt",
+        "line": line,
+        "camera": "decam",
+    }
