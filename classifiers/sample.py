@@ -18,6 +18,7 @@ from lake.errors import SurveyError
 from lake.shares import select
 from lake.store import Lake, digest
 from lake.vocabulary import Vocabulary
+from queries.named import run_query
 
 
 @dataclass(frozen=True)
@@ -103,32 +104,23 @@ def read_sample(
         counts = {key: partition.num_rows() for key, partition in partitions.items()}
         partitions = {key: partitions[key] for key in select(counts, nights)}
     release = release or _only_release(lake)
-    rows = draw_sample(lake, release, sources, good, max_ebv, seed)
+    rows = run_query(
+        lake,
+        "training_sample",
+        {
+            "release": release,
+            "sources": ",".join(sources),
+            "n_good": good,
+            "max_ebv": max_ebv,
+            "seed": seed,
+        },
+    )
     if not rows.num_rows:
         raise SurveyError(
             f"release {release} has no labelled CCDs; run `survey-qa ingest reports` and "
             f"`survey-qa merge-labels --release {release}` first"
         )
     return _join(lake, partitions, rows, embedder, context)
-
-
-def draw_sample(
-    lake: Lake, release: str, sources: Sequence[str], good: int, max_ebv: float, seed: int
-) -> pa.Table:
-    """Return the labelled CCDs that ``queries/training_sample.sql`` draws, one class each."""
-    from queries.engine import run_query
-
-    return run_query(
-        lake,
-        "training_sample",
-        {
-            "release": release,
-            "sources": ",".join(sources),
-            "n_good": str(good),
-            "max_ebv": str(max_ebv),
-            "seed": str(seed),
-        },
-    )
 
 
 def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: str) -> Sample:

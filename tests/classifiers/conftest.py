@@ -67,7 +67,7 @@ def make_survey(lake: Lake) -> MakeSurvey:
     ) -> Survey:
         rng = np.random.default_rng(seed)
         centres = rng.normal(size=(len(CLASSES), dimension)) * signal
-        parts = []
+        parts, bad = [], []
         for index in range(n_nights):
             night = str(20140801 + index)
             expnum = np.repeat(1000 * (index + 1) + np.arange(n_exposures), n_ccds)
@@ -78,7 +78,9 @@ def make_survey(lake: Lake) -> MakeSurvey:
             vectors = vectors.astype(np.float16)
             write_vectors(lake, night, expnum, ccdnum, vectors)
             _write_tables(lake, night, expnum, ccdnum, label)
+            bad.extend(np.unique(expnum[label > 0]).tolist())
             parts.append((np.full(len(label), night), expnum, ccdnum, label, vectors))
+        _write_reports(lake, bad)
         return Survey(lake, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     return make
@@ -125,4 +127,20 @@ def _write_tables(
             }
         ),
         Record("merge-labels"),
+    )
+
+
+def _write_reports(lake: Lake, expnum: list[int]) -> None:
+    lake.write(
+        "reports",
+        {"source": "delve"},
+        pa.table(
+            {
+                "expnum": expnum,
+                "camera": ["decam"] * len(expnum),
+                "is_bad": [True] * len(expnum),
+                "line": pa.array(range(len(expnum)), pa.int32()),
+            }
+        ),
+        Record("ingest"),
     )
