@@ -30,7 +30,11 @@ from lake.errors import SurveyError
 #: Height and width of the input in pixels: a DECam CCD (4094 x 2046) as 168 x 84 patches.
 PAPER_SIZE = (2352, 1176)
 PATCH = 14
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 #: Images in a batch on a device with a memory of its own, for the paper's input.
 _BATCH = 8
 
@@ -81,8 +85,8 @@ class Dinov2Embedder:
     name : ``dinov2-vit{s,b,l,g}14[-reg]``; any other name needs `shape` and `weights`.
     weights : file in the makers' format or folder in transformers'; found by itself when None.
     device : ``auto``, or as torch names it.
-    precision : ``float32``, or ``bfloat16`` for the products inside the blocks; by default
-        bfloat16 on a GPU and float32 on a CPU.
+    precision : of the products inside the blocks, one of `PRECISIONS`; by default bfloat16 on a
+        GPU and float32 on a CPU.
     batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
     size : height and width that images are resized to.
     shape : the architecture, when `name` does not tell.
@@ -111,6 +115,8 @@ class Dinov2Embedder:
         self.precision = precision or ("bfloat16" if self.has_memory else "float32")
         if self.precision not in PRECISIONS:
             raise SurveyError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
+        if batch_size is not None and batch_size < 1:
+            raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
         self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
         self._weights = weights if shape and weights else find(name, published(name), weights)
         self._checksum = checksum(self._weights)

@@ -26,9 +26,10 @@ import pyarrow as pa
 
 from embedders import registry
 from embedders.device import Device
-from embedders.plan import STAGE, Ccd, FileTask, Job, Plan, check_settings, failure, plan
+from embedders.plan import STAGE, Job, Plan, check_settings, failure, plan
 from embedders.readers import Read, Readers, cores
 from embedders.registry import DeviceEmbedder, Embedder, Options
+from embedders.tasks import Ccd, FileTask, Key
 from lake.errors import SurveyError
 from lake.shares import Night, nights, select
 from lake.store import Lake
@@ -85,7 +86,7 @@ Progress = Callable[[Event], None]
 def run(
     lake: Lake,
     embedder: str | Embedder | DeviceEmbedder,
-    images: Path,
+    images: Path | Sequence[Path],
     *,
     partitions: Sequence[str] = (),
     releases: Sequence[str] = (),
@@ -106,7 +107,7 @@ def run(
     Parameters
     ----------
     embedder : a name of `embedders.registry`, or an embedder.
-    images : the folder that ``image_filename`` is relative to.
+    images : the folder that ``image_filename`` is relative to, or several of them.
     partitions, releases : which nights, as `lake.shares.select` takes them, of which releases
         (all); the latest processing of a CCD image counts.
     ccds_per_exposure : how many CCDs to draw of each exposure, by (`seed`, expnum) alone.
@@ -123,8 +124,12 @@ def run(
     """
     if ccds_per_exposure is not None and ccds_per_exposure < 1:
         raise SurveyError(f"--ccds-per-exposure {ccds_per_exposure}: expected 1 or more, or all")
-    if not images.is_dir():
-        raise SurveyError(f"--images {images}: no such folder")
+    folders = (images,) if isinstance(images, Path) else tuple(images)
+    for folder in folders:
+        if not folder.is_dir():
+            raise SurveyError(f"--images {folder}: no such folder")
+    if workers is not None and workers < 1:
+        raise SurveyError(f"--workers {workers}: expected 1 or more")
     counts = nights(lake, releases)
     if not counts:
         which = f" of release {', '.join(releases)}" if releases else ""
@@ -137,7 +142,7 @@ def run(
         embedder=dict(embedder.settings),
         dimension=embedder.dimension,
         notes=_notes(embedder),
-        images=images,
+        images=folders,
         releases=tuple(releases),
         ccds_per_exposure=ccds_per_exposure,
         seed=seed,
@@ -165,7 +170,7 @@ class _Open:
 
     plan: Plan
     n_open: int
-    vectors: dict[tuple[int, int], np.ndarray]
+    vectors: dict[Key, np.ndarray]
     failures: list[dict[str, Any]]
     n_reused: int
 
@@ -202,9 +207,7 @@ class _Run:
                 workers = workers or (cores() if self._embedder.has_memory else 1)
             else:
                 measure = self._embedder
-            self._readers = stack.enter_context(
-                Readers[_Open](workers or cores(), self._job.images, measure)
-            )
+            self._readers = stack.enter_context(Readers[_Open](workers or cores(), measure))
             self._pump()
             for _, commit in self._commits:
                 commit.result()
@@ -322,7 +325,7 @@ class _Run:
 _FAILURES = pa.schema([(column.name, column.type) for column in table("failures").columns])
 
 
-def _rows(vectors: dict[tuple[int, int], np.ndarray], dimension: int) -> pa.Table:
+def _rows(vectors: dict[Key, np.ndarray], dimension: int) -> pa.Table:
     keys = sorted(vectors)
     flat = np.concatenate([vectors[key] for key in keys]) if keys else np.empty(0, np.float16)
     return pa.table(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from embedders.tasks import Ccd, FileTask, Key
 from lake.errors import SurveyError
 from lake.shares import Night
 from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
@@ -22,45 +23,21 @@ MISSING = "missing"
 
 _COLUMNS = ("expnum", "ccdnum", "ccdname", "image_filename", "image_hdu", "procdate", "plver")
 
-#: (expnum, ccdnum): the key of a CCD image within a partition.
-Key = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Ccd:
-    """A CCD image and where it is in its file."""
-
-    expnum: int
-    ccdnum: int
-    hdu: int | None
-    name: str | None
-
-    @property
-    def key(self) -> Key:
-        """The row's key."""
-        return self.expnum, self.ccdnum
-
-
-@dataclass(frozen=True)
-class FileTask:
-    """All CCDs that are wanted from one file, which is opened once; the unit of reading."""
-
-    file: str
-    ccds: tuple[Ccd, ...]
-
 
 @dataclass(frozen=True)
 class Job:
     """What a run was asked for, apart from how fast it should be.
 
-    `embedder` holds the settings that change the vectors; `ccds_per_exposure` None takes all.
+    `embedder` holds the settings that change the vectors; `images` the folders that
+    ``image_filename`` is relative to, of which the first that has a file wins;
+    `ccds_per_exposure` None takes all.
     """
 
     name: str
     embedder: Mapping[str, Any]
     dimension: int
     notes: Mapping[str, Any]
-    images: Path
+    images: tuple[Path, ...]
     releases: tuple[str, ...] = ()
     ccds_per_exposure: int | None = None
     seed: int = 0
@@ -126,8 +103,11 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan | None:
             files.setdefault(file, []).append(ccd)
         else:
             nameless.append(_failure(ccd, "", "the CCD table names no image file"))
-    tasks = [FileTask(file, tuple(ccds)) for file, ccds in sorted(files.items())]
-    inputs |= {task.file: _drawn(job.images, task) for task in tasks}
+    tasks = [
+        FileTask(file, _locate(job.images, file), tuple(ccds))
+        for file, ccds in sorted(files.items())
+    ]
+    inputs |= {task.file: _drawn(task) for task in tasks}
 
     record = Record(STAGE, job.settings, inputs, {**job.notes, "dimension": job.dimension})
     if not job.force and lake.is_current("embeddings", job.keys(night), record):
@@ -184,10 +164,15 @@ def _fingerprint(partition: Partition) -> str:
     return record.fingerprint if record else file_fingerprint(partition.path)
 
 
-def _drawn(images: Path, task: FileTask) -> str:
+def _locate(folders: tuple[Path, ...], file: str) -> Path:
+    paths = [folder / file for folder in folders]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _drawn(task: FileTask) -> str:
     """Fingerprint a file together with what is drawn from it."""
     try:
-        version = file_fingerprint(images / task.file)
+        version = file_fingerprint(task.path)
     except OSError:
         version = MISSING
     return f"{version}/{digest([[c.expnum, c.ccdnum, c.hdu, c.name] for c in task.ccds])}"

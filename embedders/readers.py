@@ -11,18 +11,18 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from embedders.plan import Ccd, FileTask
+from embedders.tasks import Ccd, FileTask
 from embedders.worker import Descriptor, Measure, Slots, serve
 from lake.errors import SurveyError
 
@@ -34,6 +34,7 @@ AHEAD = 2
 TRIES = 3
 
 Owner = TypeVar("Owner")
+_starting = threading.Lock()
 
 
 @dataclass
@@ -63,7 +64,7 @@ class _Assignment(Generic[Owner]):
 class _Reader(Generic[Owner]):
     """One process, its pipe, and the tasks it has been given (the first is being read)."""
 
-    def __init__(self, images: Path, measure: Measure | None) -> None:
+    def __init__(self, measure: Measure | None) -> None:
         self._shared = [Descriptor(_memory()) for _ in range(0 if measure else SLOTS)]
         self._slots = Slots(self._shared)
         self.tasks: dict[int, _Assignment[Owner]] = {}
@@ -71,7 +72,7 @@ class _Reader(Generic[Owner]):
         self.pipe: Connection
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, images, measure, self._shared), daemon=True
+            target=serve, args=(theirs, measure, self._shared), daemon=True
         )
         with _one_thread():
             self._process.start()
@@ -86,7 +87,7 @@ class _Reader(Generic[Owner]):
         left = tuple(assignment.task.ccds[index] for index in sorted(assignment.waiting))
         self.tasks[number] = _Assignment(
             assignment.owner,
-            FileTask(assignment.task.file, left),
+            replace(assignment.task, ccds=left),
             set(range(len(left))),
             assignment.tries,
         )
@@ -113,17 +114,16 @@ class _Reader(Generic[Owner]):
 
     def bury(self) -> int | None:
         """Wait for a process that closed its pipe and return its exit code."""
-        self.pipe.close()
         self._process.join(5)
         self.end()
         return self._process.exitcode
 
     def end(self) -> None:
         """Stop the process at once and give its memory back."""
-        self.pipe.close()
-        if self._process.is_alive():
-            self._process.kill()
+        # Killed rather than told, since a process that winds up by itself takes a while.
+        self._process.kill()
         self._process.join()
+        self.pipe.close()
         for descriptor in self._shared:
             os.close(descriptor.number)
         self._shared = []
@@ -142,8 +142,8 @@ class Readers(Generic[Owner]):
     without it the pixels come back. `Owner` is whatever the caller wants to find again.
     """
 
-    def __init__(self, workers: int, images: Path, measure: Measure | None = None) -> None:
-        self._workers, self._images, self._measure = workers, images, measure
+    def __init__(self, workers: int, measure: Measure | None = None) -> None:
+        self._workers, self._measure = workers, measure
         self._readers: list[_Reader[Owner]] = []
         self._queue: deque[_Assignment[Owner]] = deque()
         self._failed: deque[Read[Owner]] = deque()
@@ -200,7 +200,7 @@ class Readers(Generic[Owner]):
         while self._queue:
             reader = min(self._readers, key=lambda reader: len(reader.tasks), default=None)
             if (reader is None or reader.tasks) and len(self._readers) < self._workers:
-                reader = _Reader(self._images, self._measure)
+                reader = _Reader(self._measure)
                 self._readers.append(reader)
             if reader is None or len(reader.tasks) >= AHEAD:
                 return
@@ -256,13 +256,14 @@ def _memory() -> int:
 def _one_thread() -> Iterator[None]:
     """Have processes that are started here use one thread each: there is one for each core."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    with _starting:
+        before = {name: os.environ.get(name) for name in names}
+        os.environ.update(dict.fromkeys(names, "1"))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from embedders.plan import FileTask
+from embedders.tasks import FileTask
 from lake.errors import SurveyError
 from lake.images import open_images, read_ccd
 
@@ -94,9 +93,7 @@ class _Inbox:
             self._slots.append(message[1])
 
 
-def serve(
-    pipe: Connection, images: Path, measure: Measure | None, shared: list[Descriptor]
-) -> None:
+def serve(pipe: Connection, measure: Measure | None, shared: list[Descriptor]) -> None:
     """Answer the tasks that come through `pipe` until it closes.
 
     Messages in: ``("task", number, FileTask)`` and ``("free", slot)``. Messages out: for each
@@ -110,7 +107,7 @@ def serve(
     try:
         while True:
             number, task = inbox.task()
-            for index, outcome in _outcomes(images, task, measure):
+            for index, outcome in _outcomes(task, measure):
                 if isinstance(outcome, str):
                     pipe.send(("error", number, index, outcome))
                 elif measure is not None:
@@ -124,28 +121,25 @@ def serve(
         return  # the run is over
 
 
-def _outcomes(
-    images: Path, task: FileTask, measure: Measure | None
-) -> Iterator[tuple[int, np.ndarray | str]]:
+def _outcomes(task: FileTask, measure: Measure | None) -> Iterator[tuple[int, np.ndarray | str]]:
     """Yield for each CCD of the file its pixels or vector, or what is wrong with it."""
-    path = images / task.file
     try:
-        with open_images(path) as file:
+        with open_images(task.path) as file:
             for index, ccd in enumerate(task.ccds):
                 try:
-                    pixels = read_ccd(file, path, ccd.hdu, ccd.name)
+                    pixels = read_ccd(file, task.path, ccd.hdu, ccd.name)
                     if not np.isfinite(pixels).any():
                         raise SurveyError("the image is empty or has no finite pixel")
                     yield index, pixels if measure is None else measure.embed([pixels])[0]
                 except SurveyError as error:
-                    yield index, _relative(error, images)
+                    yield index, _named(error, task)
                 except Exception as error:  # one image must not end a run of days
                     yield index, f"{type(error).__name__}: {error}"
     except SurveyError as error:
         for index in range(len(task.ccds)):
-            yield index, _relative(error, images)
+            yield index, _named(error, task)
 
 
-def _relative(error: SurveyError, images: Path) -> str:
-    """Return the message without the image folder, which is no part of what is wrong."""
-    return str(error).replace(f"{images}{os.sep}", "")
+def _named(error: SurveyError, task: FileTask) -> str:
+    """Return the message with the file's name in the table in place of where it happens to be."""
+    return str(error).replace(str(task.path), task.file)

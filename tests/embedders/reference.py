@@ -101,8 +101,9 @@ def _attention(x: Tensor, block: dict[str, Tensor], n_heads: int) -> Tensor:
     t, d = x.shape
     qkv = x @ block["attn.qkv.weight"].T + block["attn.qkv.bias"]
     q, k, v = qkv.reshape(t, 3, n_heads, d // n_heads).permute(1, 2, 0, 3)
-    weights = (q @ k.transpose(1, 2) / (d // n_heads) ** 0.5).softmax(-1)
-    mixed = (weights @ v).transpose(0, 1).reshape(t, d)
+    keys = k.transpose(1, 2) / (d // n_heads) ** 0.5
+    mixed = torch.cat([(part @ keys).softmax(-1) @ v for part in q.split(1024, dim=1)], dim=1)
+    mixed = mixed.transpose(0, 1).reshape(t, d)
     return mixed @ block["attn.proj.weight"].T + block["attn.proj.bias"]
 
 

@@ -1,0 +1,252 @@
+"""DINOv2: the makers' class token, the paper's pixels, and weights wherever they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from embedders import weights
+from embedders.dinov2 import (
+    PAPER_SIZE,
+    Architecture,
+    Dinov2Embedder,
+    architecture,
+    convert,
+    load,
+    published,
+)
+from embedders.engine import run
+from lake.errors import SurveyError
+from lake.store import Lake
+from tests.embedders import reference
+from tests.embedders.skies import image_name, make
+
+#: Small, and as far from square as the paper's input.
+SIZE = (14 * 12, 14 * 6)
+SHAPES = [
+    Architecture(32, 3, 2, registers, gated) for registers in (0, 4) for gated in (False, True)
+]
+
+
+def checkpoint(folder: Path, shape: Architecture, seed: int = 0) -> Path:
+    """Write random weights in the makers' format."""
+    state = reference.random_weights(
+        shape.dimension, shape.n_blocks, shape.n_registers, 5, shape.gated, seed
+    )
+    file = folder / f"weights-{seed}.pth"
+    torch.save(state, file)
+    return file
+
+
+def tiny(file: Path, shape: Architecture = SHAPES[2], **options: object) -> Dinov2Embedder:
+    return Dinov2Embedder("dinov2-tiny", weights=file, size=SIZE, shape=shape, **options)  # type: ignore[arg-type]
+
+
+def sky(shape: tuple[int, int] = (300, 150)) -> np.ndarray:
+    random = np.random.default_rng(0)
+    pixels = random.normal(900, 30, shape)
+    pixels[40:44, 60:64] = 40_000
+    return pixels.astype(np.float32)
+
+
+def expected(file: Path, image: np.ndarray, shape: Architecture) -> np.ndarray:
+    pixels = torch.from_numpy(reference.resized(image, SIZE)).float().expand(3, -1, -1)
+    return reference.class_token(torch.load(file), pixels, shape.n_heads).numpy()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_class_token_is_the_original_implementations(tmp_path: Path, shape: Architecture) -> None:
+    file = checkpoint(tmp_path, shape)
+    images = [sky(), sky((200, 400)) / 3]
+    vectors = tiny(file, shape, batch_size=2).embed(images)
+    for vector, image in zip(vectors, images, strict=True):
+        assert vector == pytest.approx(expected(file, image, shape), abs=2e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_all_formats_of_the_weights_are_one_model(tmp_path: Path, shape: Architecture) -> None:
+    file = checkpoint(tmp_path, shape)
+    save_file(torch.load(file), tmp_path / "weights.safetensors")
+    load(file, shape).save_pretrained(tmp_path / "folder")
+    vectors = [
+        tiny(path, shape).embed([sky()])
+        for path in (file, tmp_path / "weights.safetensors", tmp_path / "folder")
+    ]
+    # Where the weights lie in memory decides the order of some sums.
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=2e-5)
+    np.testing.assert_allclose(vectors[2], vectors[0], atol=2e-5)
+
+
+def test_class_token_at_the_papers_size(tmp_path: Path) -> None:
+    shape = Architecture(8, 1, 1, n_registers=4)
+    file = checkpoint(tmp_path, shape)
+    embedder = Dinov2Embedder("dinov2-tiny", weights=file, shape=shape)
+    assert embedder.size == PAPER_SIZE == (168 * 14, 84 * 14)
+    prepared = embedder.prepare(sky((409, 204)))
+    wanted = reference.class_token(torch.load(file), prepared.expand(3, -1, -1), 1)
+    np.testing.assert_allclose(embedder.embed_prepared([prepared])[0], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4094, 2046), (251, 251), (41, 60)])
+def test_pixels_are_raw_values_resized(tmp_path: Path, shape: tuple[int, int]) -> None:
+    embedder = Dinov2Embedder(
+        "dinov2-tiny", weights=checkpoint(tmp_path, SHAPES[2]), shape=SHAPES[2]
+    )
+    image = sky(shape)
+    prepared = embedder.prepare(image).numpy()
+    assert prepared.shape == PAPER_SIZE and prepared.dtype == np.float32
+    scale = np.abs(image).max()
+    wanted = reference.resized(image, PAPER_SIZE)
+    np.testing.assert_allclose(prepared, wanted, atol=1e-5 * scale)
+
+
+def test_pixels_of_a_real_image(tmp_path: Path, shared_data: Path) -> None:
+    embedder = Dinov2Embedder(
+        "dinov2-tiny", weights=checkpoint(tmp_path, SHAPES[2]), shape=SHAPES[2]
+    )
+    survey = shared_data / "legacypipe" / "survey"
+    for file in sorted(survey.glob("*/images/**/*_ooi_*.fits*"))[:3]:
+        image = fitsio.read(str(file), ext=1).astype(np.float32)
+        wanted = reference.resized(image, PAPER_SIZE)
+        scale = np.abs(image).max()
+        np.testing.assert_allclose(embedder.prepare(image).numpy(), wanted, atol=1e-5 * scale)
+
+
+def test_pixels_that_are_not_finite_take_the_median(tmp_path: Path) -> None:
+    embedder = tiny(checkpoint(tmp_path, SHAPES[2]))
+    image = np.full((50, 40), 7, np.float32)
+    image[3, 4], image[10] = np.nan, np.inf
+    assert (embedder.prepare(image) == 7).all()
+
+
+def test_an_image_may_be_overwritten_once_it_is_prepared(tmp_path: Path) -> None:
+    embedder = tiny(checkpoint(tmp_path, SHAPES[2]))
+    image = sky(SIZE)  # nothing to resize: no reason to copy either
+    prepared = embedder.prepare(image)
+    before = prepared.clone()
+    image[:] = 0
+    assert torch.equal(prepared, before)
+
+
+def test_bfloat16_agrees_with_float32(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path, SHAPES[2])
+    full, half = (
+        tiny(file, precision=precision).embed([sky()])[0] for precision in ("float32", "bfloat16")
+    )
+    cosine = full @ half / np.linalg.norm(full) / np.linalg.norm(half)
+    assert cosine >= 0.999 and (full != half).any()
+
+
+def test_settings_tell_vectors_apart(tmp_path: Path) -> None:
+    one, other = (tiny(checkpoint(tmp_path, SHAPES[2], seed)) for seed in (1, 2))
+    assert one.settings != other.settings
+    assert one.settings != tiny(checkpoint(tmp_path, SHAPES[2], 1), precision="bfloat16").settings
+    assert one.settings == tiny(checkpoint(tmp_path, SHAPES[2], 1), batch_size=3).settings
+
+
+def test_through_the_engine(lake: Lake, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    make(lake, images, {"20140101": (1,)}, names=("S29", "S30"))
+    file = checkpoint(tmp_path, SHAPES[2])
+    summary = run(lake, tiny(file), images, workers=1)
+    assert (summary.n_images, summary.n_failed) == (2, 0)
+    keys = {"embedder": "dinov2-tiny", "camera": "decam", "night": "20140101"}
+    (first, _) = lake.read("embeddings", keys)["embedding"].to_pylist()
+    pixels = fitsio.read(str(images / image_name("20140101", 1)), ext="S29")
+    assert first == pytest.approx(expected(file, pixels, SHAPES[2]), abs=5e-3)
+    with pytest.raises(SurveyError, match="weights"):
+        run(lake, tiny(checkpoint(tmp_path, SHAPES[2], seed=3)), images)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path, SHAPES[2])
+    for wrong in (SHAPES[0], SHAPES[3], Architecture(64, 3, 2, 4), Architecture(32, 2, 2, 4)):
+        with pytest.raises(SurveyError, match="weights"):
+            tiny(file, wrong).embed([sky()])
+    load(file, SHAPES[2]).save_pretrained(tmp_path / "folder")
+    with pytest.raises(SurveyError, match="another model"):
+        tiny(tmp_path / "folder", Architecture(32, 2, 2, 4)).embed([sky()])
+    file.write_bytes(b"not weights")
+    with pytest.raises(SurveyError, match="cannot be read as weights"):
+        tiny(file).embed([sky()])
+
+
+def test_weights_are_found_where_others_keep_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, where = "dinov2-vitb14-reg", published("dinov2-vitb14-reg")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(weights, "_cached_snapshot", lambda repository: None)
+    monkeypatch.setattr(weights, "_download", lambda repository: None)
+    with pytest.raises(SurveyError) as caught:
+        weights.find(name, where, None)
+    message = str(caught.value)
+    assert where.url in message and str(tmp_path / "torch") in message and "--weights" in message
+
+    monkeypatch.setattr(weights, "_download", lambda repository: tmp_path / repository)
+    assert weights.find(name, where, None) == (tmp_path / "facebook" / "dinov2-with-registers-base")
+    cached = weights.hub_folder() / "dinov2_vitb14_reg4_pretrain.pth"
+    cached.parent.mkdir(parents=True)
+    cached.touch()
+    assert weights.find(name, where, None) == cached
+    assert weights.find(name, where, cached.parent) == cached
+    for wrong in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(SurveyError, match="--weights"):
+            weights.find(name, where, wrong)
+
+
+def test_the_family() -> None:
+    assert architecture("dinov2-vitb14-reg") == Architecture(768, 12, 12, 4)
+    assert architecture("dinov2-vits14") == Architecture(384, 12, 6)
+    assert architecture("dinov2-vitl14-reg") == Architecture(1024, 24, 16, 4)
+    assert architecture("dinov2-vitg14") == Architecture(1536, 40, 24, 0, gated=True)
+    assert published("dinov2-vitg14").file == "dinov2_vitg14_pretrain.pth"
+    assert published("dinov2-vitl14").repository == "facebook/dinov2-large"
+
+
+@pytest.mark.parametrize("name", ["dinov2-vits14", "dinov2-vitb14-reg", "dinov2-vitg14-reg"])
+def test_names_of_the_makers_weights_are_all_known(name: str) -> None:
+    """Every name of a published checkpoint has its place in transformers' model."""
+    from transformers import Dinov2Config, Dinov2Model
+    from transformers import Dinov2WithRegistersConfig as RegisterConfig
+    from transformers import Dinov2WithRegistersModel as RegisterModel
+
+    shape = architecture(name)
+    small = Architecture(16, 2, 2, shape.n_registers, shape.gated)
+    state = reference.random_weights(16, 2, small.n_registers, 37, small.gated)
+    settings = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 518,
+        "patch_size": 14,
+        "use_swiglu_ffn": shape.gated,
+    }
+    model = (
+        RegisterModel(RegisterConfig(**settings))
+        if small.n_registers
+        else Dinov2Model(Dinov2Config(**settings))
+    )
+    assert {key: value.shape for key, value in convert(state).items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "abacus"}, "--device abacus"),
+        ({"precision": "float64"}, "--precision float64"),
+        ({"batch_size": 0}, "--batch-size 0"),
+    ],
+)
+def test_options_that_make_no_sense(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SurveyError, match=message):
+        tiny(checkpoint(tmp_path, SHAPES[2]), **options)
