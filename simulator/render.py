@@ -72,8 +72,7 @@ def render(exposure: Exposure, settings: Settings, ccd: Ccd, psf: Psf) -> Image:
     if conditions.amplifier_loss is not None and conditions.amplifier_loss[0] == ccd.num:
         gain_error -= conditions.amplifier_loss[1]
     image[:, camera.nx // 2 :] *= max(1 + gain_error, 0)
-    variance = np.maximum(image, 0) / np.float32(GAIN) + np.float32((READ_NOISE / GAIN) ** 2)
-    image += np.sqrt(variance) * rng.standard_normal(image.shape, dtype=np.float32)
+    _add_noise(image, rng)
     if conditions.satellite is not None:
         _add_satellite(image, conditions, camera, ccd)
     if conditions.false_objects > 0:
@@ -98,6 +97,16 @@ def background(conditions: Conditions, camera: Camera, ccd: Ccd) -> NDArray[np.f
     for pattern in conditions.patterns:
         light += pattern.evaluate(ccd, u, v)
     return np.maximum(light, 0.02 * conditions.sky)
+
+
+def _add_noise(image: Image, rng: np.random.Generator) -> None:
+    """Add the noise of photons and readout (in place: a full-size image is 34 MB)."""
+    noise = np.maximum(image, 0)
+    noise /= np.float32(GAIN)
+    noise += np.float32((READ_NOISE / GAIN) ** 2)
+    np.sqrt(noise, out=noise)
+    noise *= rng.standard_normal(image.shape, dtype=np.float32)
+    image += noise
 
 
 def _add_readout_pattern(
