@@ -14,6 +14,7 @@ registers); and of the last block only the class token is computed, since nothin
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,34 @@ _SIZES = {
 }
 
 
+@dataclass(frozen=True)
+class Preset:
+    """How pixels are prepared; the default is the paper's."""
+
+    pixels: str = "raw"
+    size: tuple[int, int] = PAPER_SIZE
+
+
+def preset(modifiers: Sequence[str]) -> Preset:
+    """Return what the modifiers behind a name ask for: ``asinh``, ``background``, ``1176x588``.
+
+    Raises `SurveyError` for one it does not know, and for a size that is not made of patches.
+    """
+    pixels, size = "raw", PAPER_SIZE
+    for modifier in modifiers:
+        sides = re.fullmatch(r"(\d+)x(\d+)", modifier)
+        if modifier in _STRETCHES:
+            pixels = modifier
+        elif sides and all(int(side) > 0 and int(side) % PATCH == 0 for side in sides.groups()):
+            size = (int(sides[1]), int(sides[2]))
+        else:
+            raise SurveyError(
+                f"embedder modifier .{modifier}: expected .{', .'.join(_STRETCHES)}, or "
+                f".HEIGHTxWIDTH in multiples of {PATCH}"
+            )
+    return Preset(pixels, size)
+
+
 def architecture(name: str) -> Architecture:
     """Return the architecture of ``dinov2-vit{s,b,l,g}14[-reg]``."""
     _, plain = _SIZES[name.removeprefix("dinov2-vit")[0]]
@@ -82,13 +111,13 @@ class Dinov2Embedder:
 
     Parameters
     ----------
-    name : ``dinov2-vit{s,b,l,g}14[-reg]``; any other name needs `shape` and `weights`.
+    name : ``dinov2-vit{s,b,l,g}14[-reg]`` and modifiers (see `preset`), joined by ``.``; any
+        other name needs `shape` and `weights`.
     weights : file in the makers' format or folder in transformers'; found by itself when None.
     device : ``auto``, or as torch names it.
     precision : of the products inside the blocks, one of `PRECISIONS`; by default bfloat16 on a
         GPU and float32 on a CPU.
     batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
-    size : height and width that images are resized to.
     shape : the architecture, when `name` does not tell.
 
     Raises
@@ -104,12 +133,12 @@ class Dinov2Embedder:
         device: str = "auto",
         precision: str | None = None,
         batch_size: int | None = None,
-        size: tuple[int, int] = PAPER_SIZE,
         shape: Architecture | None = None,
     ) -> None:
         self.name = name
-        self.size = size
-        self._shape = shape or architecture(name)
+        model, *modifiers = name.split(".")
+        self._preset = preset(modifiers)
+        self._shape = shape or architecture(model)
         self._device = _device(device)
         self.has_memory = self._device.type != "cpu"
         self.precision = precision or ("bfloat16" if self.has_memory else "float32")
@@ -118,7 +147,7 @@ class Dinov2Embedder:
         if batch_size is not None and batch_size < 1:
             raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
         self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
-        self._weights = weights if shape and weights else find(name, published(name), weights)
+        self._weights = weights if shape and weights else find(model, published(model), weights)
         self._checksum = checksum(self._weights)
         self._model: nn.Module | None = None
         self._positions = torch.empty(0)
@@ -135,9 +164,9 @@ class Dinov2Embedder:
         """All that changes the vectors."""
         return {
             "weights": self._checksum,
-            "pixels": "raw",
+            "pixels": self._preset.pixels,
             "not_finite": "median",
-            "size": list(self.size),
+            "size": list(self._preset.size),
             "resize": "bilinear, antialiased",
             "pooling": "class token",
             "precision": self.precision,
@@ -145,7 +174,7 @@ class Dinov2Embedder:
 
     @torch.inference_mode()
     def prepare(self, image: np.ndarray) -> Tensor:
-        """Return a CCD image of shape (ny, nx) resized to `size`, float32, on the device.
+        """Return a CCD image of shape (ny, nx) in the input's size, float32, on the device.
 
         Pixels that are not finite take the median of those that are: the model has no way to
         leave a pixel out, and a single one would spoil every token.
@@ -155,7 +184,8 @@ class Dinov2Embedder:
             finite = pixels.isfinite()
             if not finite.all():
                 pixels[~finite] = pixels[finite].median()
-            resized = F.interpolate(pixels[None, None], self.size, mode="bilinear", antialias=True)
+            pixels = _STRETCHES[self._preset.pixels](pixels)[None, None]
+            resized = F.interpolate(pixels, self._preset.size, mode="bilinear", antialias=True)
         if self._side is not None:
             self._side.synchronize()
             resized.record_stream(torch.cuda.default_stream(self._device))
@@ -187,13 +217,12 @@ class Dinov2Embedder:
     def _loaded(self) -> nn.Module:
         if self._model is None:
             model = load(self._weights, self._shape)
-            grid = (self.size[0] // PATCH, self.size[1] // PATCH)
+            grid = (self._preset.size[0] // PATCH, self._preset.size[1] // PATCH)
             registers = self._shape.n_registers > 0
             positions = interpolate(model.embeddings.position_embeddings, grid, registers)
             self._positions = positions.to(self._device)
             # Products inside the blocks are what costs; tokens stay in float32 between them,
             # and so do the patches, since raw pixel values need more than eight bits.
-            model.encoder.to(self._device)
             for module in model.encoder.modules():
                 if isinstance(module, nn.Linear):
                     module.to(PRECISIONS[self.precision])
@@ -348,6 +377,51 @@ _RENAMED = (
     ("register_tokens", "embeddings.register_tokens"),
     ("mask_token", "embeddings.mask_token"),
 )
+
+
+def _raw(pixels: Tensor) -> Tensor:
+    return pixels
+
+
+def _background(pixels: Tensor) -> Tensor:
+    """Subtract a smooth background (medians of a mesh) and divide by the noise."""
+    ny, nx = pixels.shape
+    box = [side // max(round(side / _MESH), 1) for side in (ny, nx)]
+    meshes = pixels.unfold(0, box[0], box[0]).unfold(1, box[1], box[1])  # (my, mx, box, box)
+    medians = meshes.flatten(2).median(dim=2).values
+    smooth = F.interpolate(medians[None, None], (ny, nx), mode="bilinear")[0, 0]
+    return (pixels - smooth) / _noise(pixels - smooth)
+
+
+def _asinh(pixels: Tensor) -> Tensor:
+    """Compress by arcsinh in units of the noise, then stretch to what the model was trained on.
+
+    Percentiles 0.5 and 99.8 go to the darkest and the brightest value of a normalised photograph.
+    """
+    compressed = torch.asinh((pixels - pixels.median()) / _noise(pixels))
+    ordered = _sample(compressed).sort().values
+    last = len(ordered) - 1
+    low, high = ordered[round(0.005 * last)], ordered[round(0.998 * last)]
+    scaled = (compressed - low) / (high - low).clamp(min=1e-6)
+    return _DARKEST + scaled.clamp(0, 1) * (_BRIGHTEST - _DARKEST)
+
+
+def _noise(pixels: Tensor) -> Tensor:
+    """Return the scatter from the median absolute deviation, never nothing."""
+    some = _sample(pixels)
+    return (1.4826 * (some - some.median()).abs().median()).clamp(min=1e-6)
+
+
+def _sample(pixels: Tensor) -> Tensor:
+    """Return every so many pixels, enough for order statistics."""
+    return pixels.flatten()[:: max(pixels.numel() // 500_000, 1)]
+
+
+#: About the side of a mesh of the background in pixels.
+_MESH = 128
+#: Ends of the range of a photograph after the model's own normalisation.
+_DARKEST, _BRIGHTEST = -2.1, 2.6
+_STRETCHES = {"raw": _raw, "asinh": _asinh, "background": _background}
 
 
 def _read(file: Path) -> dict[str, Tensor]:

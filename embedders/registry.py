@@ -86,11 +86,12 @@ def names() -> list[str]:
 
 
 def embedder(options: Options) -> Embedder | DeviceEmbedder:
-    """Return the embedder called `options.name`.
+    """Return the embedder called `options.name`, with modifiers behind it joined by ``.``.
 
     Raises `SurveyError` for a name or options it does not know, or when its weights are missing.
     """
-    make = _builtin().get(options.name) or _others().get(options.name)
+    known = _builtin() | _others()
+    make = known.get(options.name) or known.get(options.name.split(".")[0])
     if make is None:
         raise SurveyError(f"no embedder {options.name!r}; there are {', '.join(names())}")
     return make(options)
@@ -119,6 +120,8 @@ class _Lazy:
 def _statistics(options: Options) -> Embedder:
     from embedders.statistics import StatisticsEmbedder
 
+    if options.name != "statistics":
+        raise SurveyError(f"embedder {options.name!r}: statistics knows no modifiers")
     if options.weights is not None or options.precision is not None:
         raise SurveyError("the embedder statistics has no weights and no precision to choose")
     return StatisticsEmbedder()

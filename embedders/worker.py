@@ -141,5 +141,6 @@ def _outcomes(task: FileTask, measure: Measure | None) -> Iterator[tuple[int, np
 
 
 def _named(error: SurveyError, task: FileTask) -> str:
-    """Return the message with the file's name in the table in place of where it happens to be."""
-    return str(error).replace(str(task.path), task.file)
+    """Return the message without the file it begins with, which the row of failures names."""
+    where, _, what = str(error).partition(": ")
+    return what if where.startswith(str(task.path)) else str(error)

@@ -44,7 +44,7 @@ def checkpoint(folder: Path, shape: Architecture, seed: int = 0) -> Path:
 
 
 def tiny(file: Path, shape: Architecture = SHAPES[2], **options: object) -> Dinov2Embedder:
-    return Dinov2Embedder("dinov2-tiny", weights=file, size=SIZE, shape=shape, **options)  # type: ignore[arg-type]
+    return Dinov2Embedder("dinov2-tiny.168x84", weights=file, shape=shape, **options)  # type: ignore[arg-type]
 
 
 def sky(shape: tuple[int, int] = (300, 150)) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_class_token_at_the_papers_size(tmp_path: Path) -> None:
     shape = Architecture(8, 1, 1, n_registers=4)
     file = checkpoint(tmp_path, shape)
     embedder = Dinov2Embedder("dinov2-tiny", weights=file, shape=shape)
-    assert embedder.size == PAPER_SIZE == (168 * 14, 84 * 14)
+    assert embedder.settings["size"] == [168 * 14, 84 * 14]
     prepared = embedder.prepare(sky((409, 204)))
     wanted = reference.class_token(torch.load(file), prepared.expand(3, -1, -1), 1)
     np.testing.assert_allclose(embedder.embed_prepared([prepared])[0], wanted, atol=1e-4)
@@ -124,6 +124,28 @@ def test_pixels_that_are_not_finite_take_the_median(tmp_path: Path) -> None:
     assert (embedder.prepare(image) == 7).all()
 
 
+def test_presets_prepare_pixels_otherwise(tmp_path: Path) -> None:
+    file, image = checkpoint(tmp_path, SHAPES[2]), sky((400, 300))
+    image += np.linspace(0, 500, 400, dtype=np.float32)[:, None]
+    options = {"weights": file, "shape": SHAPES[2]}
+    asinh = Dinov2Embedder("tiny.asinh.168x84", **options)  # type: ignore[arg-type]
+    stretched = asinh.prepare(image)
+    assert stretched.shape == SIZE and -2.11 < stretched.min() < stretched.max() < 2.61
+    # A stretch in units of the noise does not see the unit of the pixels.
+    np.testing.assert_allclose(asinh.prepare(3 * image + 70), stretched, atol=2e-3)
+
+    flat = Dinov2Embedder("tiny.background", **options)  # type: ignore[arg-type]
+    subtracted = flat.prepare(image)
+    left, right = (float(part.median()) for part in subtracted.chunk(2))
+    assert abs(left - right) < 0.5 and subtracted.max() > 100  # the ramp was 17 times the noise
+    assert len({str(sorted(e.settings.items())) for e in (asinh, flat, tiny(file))}) == 3
+    for constant in (np.zeros((30, 20), np.float32), np.ones((1, 1), np.float32)):
+        assert asinh.prepare(constant).isfinite().all() and flat.prepare(constant).isfinite().all()
+    for wrong in ("tiny.log", "tiny.100x100", "tiny.0x14"):
+        with pytest.raises(SurveyError, match=r"modifier \."):
+            Dinov2Embedder(wrong, **options)  # type: ignore[arg-type]
+
+
 def test_an_image_may_be_overwritten_once_it_is_prepared(tmp_path: Path) -> None:
     embedder = tiny(checkpoint(tmp_path, SHAPES[2]))
     image = sky(SIZE)  # nothing to resize: no reason to copy either
@@ -155,7 +177,7 @@ def test_through_the_engine(lake: Lake, tmp_path: Path) -> None:
     file = checkpoint(tmp_path, SHAPES[2])
     summary = run(lake, tiny(file), images, workers=1)
     assert (summary.n_images, summary.n_failed) == (2, 0)
-    keys = {"embedder": "dinov2-tiny", "camera": "decam", "night": "20140101"}
+    keys = {"embedder": "dinov2-tiny.168x84", "camera": "decam", "night": "20140101"}
     (first, _) = lake.read("embeddings", keys)["embedding"].to_pylist()
     pixels = fitsio.read(str(images / image_name("20140101", 1)), ext="S29")
     assert first == pytest.approx(expected(file, pixels, SHAPES[2]), abs=5e-3)

@@ -159,7 +159,7 @@ def test_one_damaged_file_of_many_fails_alone(lake: Lake, images: Path) -> None:
     (failure,) = failures(lake, "20140101")
     assert (failure["expnum"], failure["ccdnum"]) == (50, 1)
     assert failure["file"] == f"{image_name('20140101', 50)}[S29]"
-    assert str(images) not in failure["error"] and "\n" not in failure["error"]
+    assert "c4d" not in failure["error"] and "\n" not in failure["error"]
 
 
 def test_each_fault_fails_its_own_ccd(lake: Lake, images: Path) -> None:
@@ -180,7 +180,7 @@ def test_each_fault_fails_its_own_ccd(lake: Lake, images: Path) -> None:
     found = {(row["expnum"], row["ccdnum"]): row["error"] for row in failures(lake, night)}
     assert set(found) == {(1, n) for n in range(2, 7)} | {(2, n) for n in range(1, 7)}
     assert "no finite pixel" in found[1, 2]
-    assert "two-dimensional" in found[1, 3] and "two-dimensional" in found[1, 4]
+    assert "two-dimensional" in found[1, 3] and "cannot be decoded" in found[1, 4]
     assert "no such HDU" in found[1, 6] and "no such file" in found[2, 1]
 
 
