@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,7 +172,8 @@ class Lake:
         """Return the partitions of table `name` whose keys equal `where`, sorted by key."""
         declared = table(name)
         levels = [
-            f"{key}={where[key]}" if key in where else f"{key}=*" for key in declared.partition
+            f"{key}={quote(where[key], safe='')}" if key in where else f"{key}=*"
+            for key in declared.partition
         ]
         pattern = "/".join([name, *levels, f"*{paths.SUFFIX}"])
         found = []
