@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.camera import PIXEL_SCALE, Camera, Ccd
+from simulator.camera import CCDS, PIXEL_SCALE, Camera, Ccd
 from simulator.conditions import BANDS, GAIN, READ_NOISE, SATURATION, Exposure, Settings
 from simulator.psf import Psf
-from simulator.render import render
+from simulator.render import exposure_psf, render
 
 PLVER = "V5.5"
 _QUANTISATION = 4.0  # steps per noise sigma, the pipeline's FZQVALUE
@@ -74,9 +75,9 @@ def primary_cards(exposure: Exposure) -> Cards:
 
 
 def ccd_cards(
-    exposure: Exposure, camera: Camera, ccd: Ccd, fwhm: float, sky: float, noise: float
+    exposure: Exposure, camera: Camera, ccd: Ccd, psf: Psf, sky: float, noise: float
 ) -> Cards:
-    """The header of a CCD's extension; ``fwhm`` in pixels, ``sky`` and ``noise`` in ADU."""
+    """The header of a CCD's extension; ``sky`` and ``noise`` in ADU."""
     crpix1, crpix2 = camera.crpix(ccd)
     cd1_1, cd1_2, cd2_1, cd2_2 = camera.cd_matrix()
     return [
@@ -102,7 +103,8 @@ def ccd_cards(
         _card("CD1_2", cd1_2, "Linear projection matrix"),
         _card("CD2_1", cd2_1, "Linear projection matrix"),
         _card("CD2_2", cd2_2, "Linear projection matrix"),
-        _card("FWHM", fwhm, "Median FWHM in pixels"),
+        _card("FWHM", psf.fwhm, "Median FWHM in pixels"),
+        _card("PSFNORM", psf.norm, "Root of the sum of the squared PSF"),
         _card("AVSKY", sky, "[adu] Median sky"),
         _card("AVSIG", noise, "[adu] Noise of the sky"),
     ]
@@ -118,27 +120,35 @@ def measure_sky(image: NDArray[np.float32]) -> tuple[float, float]:
     return median, float(noise)
 
 
-def write_exposure(
-    path: Path, exposure: Exposure, settings: Settings, ccds: tuple[Ccd, ...], psf: Psf
-) -> list[tuple[float, float]]:
-    """Render an exposure's CCDs and write them as one Rice-compressed multi-extension file.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on an exposure while it was written."""
 
-    The file appears whole or not at all. Returns the median sky and its noise of each CCD [ADU].
+    fwhm: float  # pixels
+    psfnorm: float
+    skies: tuple[tuple[float, float], ...]  # median and noise [ADU] of each CCD
+
+
+def write_exposure(path: Path, exposure: Exposure, settings: Settings) -> Measured:
+    """Render an exposure and write it as one Rice-compressed multi-extension file.
+
+    The file appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    psf = exposure_psf(exposure)
     skies = []
     try:
         with fitsio.FITS(str(part), "rw", clobber=True) as fits:
             fits.write(None, header=primary_cards(exposure))
-            for ccd in ccds:
+            for ccd in CCDS:
                 image = render(exposure, settings, ccd, psf)
                 sky, noise = measure_sky(image)
                 skies.append((sky, noise))
                 fits.write(
                     image,
                     extname=ccd.name,
-                    header=ccd_cards(exposure, settings.camera, ccd, psf.fwhm, sky, noise),
+                    header=ccd_cards(exposure, settings.camera, ccd, psf, sky, noise),
                     compress="RICE",
                     qlevel=_QUANTISATION,
                     qmethod="SUBTRACTIVE_DITHER_1",
@@ -148,4 +158,12 @@ def write_exposure(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return skies
+    return Measured(psf.fwhm, psf.norm, tuple(skies))
+
+
+def read_measured(path: Path) -> Measured:
+    """What `write_exposure` measured, from the headers that it wrote."""
+    with fitsio.FITS(str(path)) as fits:
+        headers = [fits[ccd.name].read_header() for ccd in CCDS]
+    skies = tuple((float(header["AVSKY"]), float(header["AVSIG"])) for header in headers)
+    return Measured(float(headers[0]["FWHM"]), float(headers[0]["PSFNORM"]), skies)

@@ -17,7 +17,7 @@ _Writer = Callable[[Exposure, np.random.Generator], str]
 def _expfactor(exposure: Exposure, rng: np.random.Generator) -> str:
     parameters = exposure.defect.parameters if exposure.defect else {}
     factor = parameters.get("expfactor", rng.uniform(0.2, 0.4))
-    return f" expfactor={factor:.3f}  seeing={exposure.conditions.seeing:.3f}"
+    return f" expfactor={max(factor, 0.001):.3f}  seeing={exposure.conditions.seeing:.3f}"
 
 
 def _clouds(exposure: Exposure, rng: np.random.Generator) -> str:

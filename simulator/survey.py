@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from lake.errors import SurveyError
 from simulator.camera import CCDS
 from simulator.conditions import Exposure, Settings, good_conditions, nights
 from simulator.defects import inject
-from simulator.files import write_exposure
+from simulator.files import Measured, read_measured, write_exposure
 from simulator.lists import listed_classes, write_lists
-from simulator.render import exposure_psf
-from simulator.tables import Measured, ccd_table, write_ccd_table, write_truth
+from simulator.tables import ccd_table, write_ccd_table, write_truth
 
 _OBSERVING_HOURS = 9.0
+_RECORD = "simulation.json"
+_VERSION = 1  # of the simulation itself; raised when the same settings give other pixels
 _PROPOSAL = "2014B-0404"
 
 
@@ -135,10 +137,30 @@ def _defects(settings: Settings, rng: np.random.Generator) -> dict[int, tuple[st
 
 
 def _write_one(images: Path, settings: Settings, exposure: Exposure) -> Measured:
+    path = images / exposure.filename
+    if path.exists():  # of this very survey, see _claim; files appear whole
+        return read_measured(path)
     with threadpool_limits(1):
-        psf = exposure_psf(exposure)
-        skies = write_exposure(images / exposure.filename, exposure, settings, CCDS, psf)
-    return Measured(psf.fwhm, psf.norm, tuple(skies))
+        return write_exposure(path, exposure, settings)
+
+
+def _claim(directory: Path, settings: Settings, seed: int) -> None:
+    """Record what the directory holds, and refuse one that holds something else."""
+    record = directory / _RECORD
+    mine = json.dumps({"version": _VERSION, "seed": seed, "settings": asdict(settings)}, indent=1)
+    if record.exists():
+        if record.read_text() != mine:
+            raise SurveyError(
+                f"{directory} holds a survey that was simulated with other settings; "
+                "choose another directory or delete this one"
+            )
+        return
+    if any((directory / "images").iterdir()):
+        raise SurveyError(
+            f"{directory / 'images'} is not empty and was not simulated here; "
+            "choose another directory"
+        )
+    record.write_text(mine)
 
 
 def _write_all(
@@ -168,7 +190,8 @@ def simulate(
     Parameters
     ----------
     directory
-        Made where missing; files of an earlier run with the same names are replaced.
+        Made where missing. Run again with the same settings and seed, images that are there stay;
+        so an interrupted run goes on where it was.
     workers
         Processes that render exposures.
     progress
@@ -177,7 +200,8 @@ def simulate(
     Raises
     ------
     SurveyError
-        For a directory that cannot be written, less than one worker, or GalSim missing.
+        For a directory that cannot be written or holds something else, less than one worker, or
+        GalSim missing.
     """
     if workers < 1:
         raise SurveyError(f"cannot simulate with {workers} workers; give at least 1")
@@ -185,6 +209,7 @@ def simulate(
     images = directory / "images"
     try:
         images.mkdir(parents=True, exist_ok=True)
+        _claim(directory, settings, seed)
         measured = []
         for result in _write_all(images, exposures, settings, workers):
             measured.append(result)

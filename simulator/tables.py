@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from simulator.camera import CCDS, PIXEL_SCALE
 from simulator.conditions import BANDS, SATURATION, Exposure, Settings
-from simulator.files import PLVER
+from simulator.files import PLVER, Measured
 
 # legacypipe's ccd_cuts, as far as the simulated conditions decide them
 _EXPTIME, _ZPT_SMALL, _SKY_IS_BRIGHT, _SEEING_BAD, _DEPTH_CUT = 0x8, 0x40, 0x100, 0x1000, 0x4000
@@ -69,15 +68,6 @@ _DTYPE = [
     ("galnorm", ">f4"),
     ("ebv", ">f4"),
 ]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured on an exposure while it was written."""
-
-    fwhm: float  # pixels
-    psfnorm: float
-    skies: tuple[tuple[float, float], ...]  # median and noise [ADU] of each CCD
 
 
 def _cuts(exposure: Exposure, zpt: float, sky: float, fwhm: float) -> int:

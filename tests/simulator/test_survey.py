@@ -57,10 +57,28 @@ def test_bytes_depend_on_the_seed_and_not_on_the_workers(
     assert plan(SMALL, SEED + 1)[0].seed != plan(SMALL, SEED)[0].seed
 
 
-def test_running_again_leaves_the_same_files(survey: SimulatedSurvey, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_files(tmp_path: Path) -> None:
     settings = Settings(n_nights=1, exposures_per_night=2, nx=32, ny=32)
-    first = digests(simulate(tmp_path, settings, 1, workers=1))
-    assert digests(simulate(tmp_path, settings, 1, workers=1)) == first
+    survey = simulate(tmp_path, settings, 1, workers=1)
+    first, table = digests(survey), fitsio.read(str(survey.ccd_table), ext=1)
+    lost, kept = sorted(survey.images.rglob("*.fits.fz"))
+    lost.unlink()
+    survey.truth.unlink()
+    stamp = kept.stat().st_mtime_ns
+    again = simulate(tmp_path, settings, 1, workers=1)
+    assert digests(again) == first
+    assert kept.stat().st_mtime_ns == stamp
+    assert np.array_equal(fitsio.read(str(again.ccd_table), ext=1), table)
+
+
+def test_a_directory_of_another_survey_is_refused(tmp_path: Path) -> None:
+    settings = Settings(n_nights=1, exposures_per_night=1, nx=32, ny=32)
+    simulate(tmp_path / "one", settings, 1, workers=1)
+    with pytest.raises(SurveyError, match="other settings"):
+        simulate(tmp_path / "one", settings, 2, workers=1)
+    (tmp_path / "real" / "images" / "decam").mkdir(parents=True)
+    with pytest.raises(SurveyError, match="not simulated here"):
+        simulate(tmp_path / "real", settings, 1, workers=1)
 
 
 def test_a_file_has_decams_layout_and_cards(survey: SimulatedSurvey) -> None:
