@@ -86,7 +86,9 @@ def connect(
             "allow_community_extensions": False,
         }
     )
-    connection.execute("set allowed_directories = [$1]", [str(lake.root.resolve())])
+    # A pattern is held against these as it is written, the files that it finds as they are.
+    root = str(lake.root.resolve())
+    connection.execute("set allowed_directories = [$1, $2]", [root, _escape(root)])
     connection.execute("set enable_external_access = false")
     connection.execute("set parquet_metadata_cache = true")
     for name in view_names() if names is None else names:

@@ -4,9 +4,12 @@ with
 -- An inspector's "not bad" is the one report that speaks for an exposure.
 listed as (
 
-    select distinct camera, expnum
+    select camera, expnum
     from reports
     where is_bad or source <> 'inspection'
+    union
+    select camera, expnum
+    from labels
 
 )
 

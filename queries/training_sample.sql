@@ -48,17 +48,21 @@ bad as (
     where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
         and (
             classes.keep >= 1
-            or md5_number_lower(seed || candidates.camera || candidates.expnum || '-' || candidates.ccdnum)
-                < classes.keep * 18446744073709551615
+            or md5_number_lower(
+                seed || candidates.camera || candidates.expnum || '-' || candidates.ccdnum
+            ) < classes.keep * 18446744073709551615
         )
 
 ),
 
 listed as (
 
-    select distinct camera, expnum
+    select camera, expnum
     from reports
     where is_bad or source <> 'inspection'
+    union
+    select camera, expnum
+    from labels
 
 ),
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+
 from lake.cameras import DECAM_NAMES
 from lake.store import Lake, Record
 from lake.tables import table

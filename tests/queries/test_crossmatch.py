@@ -1,0 +1,72 @@
+"""Votes against legacypipe's cuts, counted again in plain Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from lake.errors import SurveyError
+from lake.store import Lake
+from queries.crossmatch import COUNTS, crossmatch
+from queries.engine import run_sql
+from queries.reference import bit_names
+from tests.queries.lakes import MODEL, fill
+
+DEPTH_CUTS = 0x4000 | 0x40000
+
+
+@pytest.fixture
+def full(lake: Lake) -> Lake:
+    fill(lake)
+    return lake
+
+
+def expected(lake: Lake, release: str, min_fraction: float) -> dict[tuple[str, str], list[int]]:
+    rows = run_sql(
+        lake,
+        "select v.class, v.is_bad, e.ccd_cuts, e.n_cut, e.n_ccds from votes v "
+        "join exposures e using (camera, night, expnum) where release = $r",
+        {"r": release},
+    ).to_pylist()
+    counts: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        cuts = row["ccd_cuts"] & ~DEPTH_CUTS
+        theirs = cuts != 0 and row["n_cut"] >= min_fraction * row["n_ccds"]
+        slices = [("all", "all"), ("class", row["class"])]
+        slices += [("bit", name) for bit, name in enumerate(bit_names()) if cuts >> bit & 1]
+        for key in slices:
+            cells = counts.setdefault(key, [0] * len(COUNTS))
+            place = {(1, 1): 0, (1, 0): 1, (0, 1): 2, (0, 0): 3}[row["is_bad"], theirs]
+            cells[place] += 1
+            cells[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("min_fraction", [0.0, 0.5, 1.0])
+def test_one_release_is_counted_as_by_hand(full: Lake, min_fraction: float) -> None:
+    rows = crossmatch(full, MODEL, ["dr10"], min_fraction)
+    assert rows.column_names == ["part", "name", *COUNTS]
+    found = {
+        (row["part"], row["name"]): [row[count] for count in COUNTS] for row in rows.to_pylist()
+    }
+    assert found == expected(full, "dr10", min_fraction)
+
+
+def test_two_releases_stand_side_by_side(full: Lake) -> None:
+    rows = crossmatch(full, MODEL, ["dr9", "dr10"]).to_pylist()
+    for release in ("dr9", "dr10"):
+        alone = {(r["part"], r["name"]): r for r in crossmatch(full, MODEL, [release]).to_pylist()}
+        for row in rows:
+            single = alone.get((row["part"], row["name"]), dict.fromkeys(COUNTS, 0))
+            assert [row[f"{release} {c}"] for c in COUNTS] == [single[c] for c in COUNTS]
+    assert [row["part"] for row in rows] == sorted(
+        (row["part"] for row in rows), key=["all", "class", "bit"].index
+    )
+
+
+def test_what_cannot_be_compared_is_told(full: Lake) -> None:
+    with pytest.raises(SurveyError, match="no votes of model 'svm'"):
+        crossmatch(full, "svm", ["dr10"])
+    with pytest.raises(SurveyError, match="no 'dr8'; valid are dr10, dr9"):
+        crossmatch(full, MODEL, ["dr8"])
+    with pytest.raises(SurveyError, match="name a release"):
+        crossmatch(full, MODEL, [])
