@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from embedders.progress import Stop
 from embedders.registry import DeviceEmbedder
 from lake.errors import SurveyError
 
@@ -28,7 +29,7 @@ class Device(Generic[Owner]):
     A batch for which memory is short is halved, and so are all after it.
     """
 
-    def __init__(self, embedder: DeviceEmbedder, stop: threading.Event) -> None:
+    def __init__(self, embedder: DeviceEmbedder, stop: Stop) -> None:
         self._embedder, self._stop = embedder, stop
         self._gathered: list[tuple[Owner, Any]] = []
         self._batches: queue.Queue[list[tuple[Owner, Any]] | None] = queue.Queue(_AHEAD)

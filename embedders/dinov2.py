@@ -172,6 +172,12 @@ class Dinov2Embedder:
             "precision": self.precision,
         }
 
+    def devices(self, asked: str) -> list[str]:
+        """Return the devices that ``--device`` stands for: ``auto`` is all GPUs, else the CPU."""
+        if asked == "auto" and self._device.type == "cuda":
+            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        return asked.split(",")
+
     @torch.inference_mode()
     def prepare(self, image: np.ndarray) -> Tensor:
         """Return a CCD image of shape (ny, nx) in the input's size, float32, on the device.

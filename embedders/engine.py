@@ -1,86 +1,30 @@
-"""The engine: runs an embedder over the partitions of a lake.
-
-Files are read ahead by processes (`embedders.readers`), an embedder that needs a device works on
-it in a thread of its own, and partitions are committed one at a time while the next is being
-read. Every stage hands on a bounded number of images, so that memory does not grow with the size
-of a partition; what is kept until the commit is its vectors.
-"""
+"""Embedding the CCD images of a lake: what to do, on which devices, and when to end."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
+from typing import Any
 
 from embedders import registry
-from embedders.device import Device
-from embedders.plan import STAGE, Job, Plan, check_settings, failure, plan
-from embedders.readers import Read, Readers, cores
+from embedders.parallel import DeviceTask, embed_side_by_side
+from embedders.pipeline import embed_nights
+from embedders.plan import Job, check_settings
+from embedders.progress import EmbedSummary, Event, Progress
+from embedders.readers import cores
 from embedders.registry import DeviceEmbedder, Embedder, Options
-from embedders.tasks import Ccd, FileTask, Key
 from lake.errors import SurveyError
-from lake.shares import Night, nights, select
+from lake.shares import nights, select
 from lake.store import Lake
-from lake.tables import table
 
-#: Seconds after which the engine looks around when nothing happens.
-_TICK = 0.1
-_FLOAT16 = float(np.finfo(np.float16).max)
-
-
-@dataclass
-class EmbedSummary:
-    """What a run did.
-
-    `n_images` counts the vectors computed now, `n_reused` those kept from an earlier run of the
-    same partitions, `n_failed` the CCDs that could not be used (rows of ``failures``).
-    `remaining` names the partitions that a run which was stopped has left.
-    """
-
-    n_partitions: int = 0
-    n_skipped: int = 0
-    n_images: int = 0
-    n_reused: int = 0
-    n_failed: int = 0
-    seconds: float = 0.0
-    stopped: bool = False
-    remaining: list[str] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Images per second, over the whole run."""
-        return self.n_images / self.seconds if self.seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """A step of a run, for those who watch it.
-
-    ``skipped``: the partition was current; ``images``: `n_images` more of it are done;
-    ``committed``: it is in the lake. `n_partitions` of `of_partitions` are settled.
-    """
-
-    kind: Literal["skipped", "images", "committed"]
-    partition: str
-    n_images: int
-    n_failed: int
-    n_partitions: int
-    of_partitions: int
-
-
-Progress = Callable[[Event], None]
+__all__ = ["EmbedSummary", "Event", "Progress", "run"]
 
 
 def run(
@@ -111,8 +55,10 @@ def run(
     partitions, releases : which nights, as `lake.shares.select` takes them, of which releases
         (all); the latest processing of a CCD image counts.
     ccds_per_exposure : how many CCDs to draw of each exposure, by (`seed`, expnum) alone.
-    workers : processes that read, by default one a core (one where the model itself runs on the
-        cores).
+    device : ``auto`` (all GPUs of the machine, else the cores), or devices as torch names them,
+        joined by commas; each gets a process of its own and a share of the nights.
+    workers : processes that read for each device, by default one a core (one where the model
+        itself runs on the cores).
     force : compute again what is current.
     stop : when set, the run ends soon and commits nothing that is not whole. SIGTERM and SIGINT
         set it too where `run` is called from the main thread.
@@ -134,9 +80,14 @@ def run(
     if not counts:
         which = f" of release {', '.join(releases)}" if releases else ""
         raise SurveyError(f"lake {lake.root} has no CCDs{which}; run `survey-qa ingest ccds` first")
+    devices = device.split(",")
     if isinstance(embedder, str):
-        options = Options(embedder, device, weights, precision, batch_size)
+        options = Options(embedder, devices[0], weights, precision, batch_size)
         embedder = registry.embedder(options)
+        if isinstance(embedder, DeviceEmbedder):
+            devices = embedder.devices(device)
+            if embedder.has_memory:
+                workers = workers or max(cores() // len(devices), 1)
     job = Job(
         name=embedder.name,
         embedder=dict(embedder.settings),
@@ -152,189 +103,30 @@ def run(
     # The other shares of the job are made anew by the other tasks.
     unshared = [pattern for pattern in partitions if not re.fullmatch(r"\s*\d+/\d+\s*", pattern)]
     check_settings(lake, job, frozenset(select(counts, unshared)) if force else frozenset())
-    if engine != "local":
-        raise SurveyError(f"--engine {engine}: the engines are local")
     with _stopping(stop or threading.Event()) as stopping:
-        return _Run(lake, job, embedder, chosen, progress, stopping).run(workers)
+        if len(devices) == 1:
+            return embed_nights(lake, job, embedder, chosen, workers, progress, stopping)
+        weight = {night: counts[night] for night in chosen}
+        shares = [select(weight, [f"{n}/{len(devices)}"]) for n in range(1, len(devices) + 1)]
+        tasks = [
+            DeviceTask(
+                one,
+                lake.root,
+                job,
+                partial(registry.embedder, replace(options, device=one)),
+                tuple(share),
+                workers,
+            )
+            for one, share in zip(devices, shares, strict=True)
+            if share
+        ]
+        return embed_side_by_side(tasks, progress, stopping)
 
 
 def _notes(embedder: Embedder | DeviceEmbedder) -> dict[str, Any]:
     """Return what readers of the vectors want to know: the names of the features, if any."""
     features = embedder.settings.get("features")
     return {"features": list(features)} if features else {}
-
-
-@dataclass
-class _Open:
-    """A partition whose images are under way."""
-
-    plan: Plan
-    n_open: int
-    vectors: dict[Key, np.ndarray]
-    failures: list[dict[str, Any]]
-    n_reused: int
-
-
-#: A CCD image on its way through the device.
-_Image = tuple[_Open, FileTask, Ccd]
-
-
-class _Run:
-    """One pass over the nights; see the module's head for how the stages hang together."""
-
-    def __init__(
-        self,
-        lake: Lake,
-        job: Job,
-        embedder: Embedder | DeviceEmbedder,
-        chosen: Sequence[Night],
-        progress: Progress | None,
-        stop: threading.Event,
-    ) -> None:
-        self._lake, self._job, self._embedder = lake, job, embedder
-        self._chosen, self._progress, self._stop = list(chosen), progress, stop
-        self._summary = EmbedSummary()
-        self._settled: set[Night] = set()
-        self._commits: list[tuple[_Open, Future[None]]] = []
-
-    def run(self, workers: int | None) -> EmbedSummary:
-        began = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            self._writer = stack.enter_context(ThreadPoolExecutor(1))
-            measure, self._device = None, None
-            if isinstance(self._embedder, DeviceEmbedder):
-                self._device = stack.enter_context(Device[_Image](self._embedder, self._stop))
-                workers = workers or (cores() if self._embedder.has_memory else 1)
-            else:
-                measure = self._embedder
-            self._readers = stack.enter_context(Readers[_Open](workers or cores(), measure))
-            self._pump()
-            for _, commit in self._commits:
-                commit.result()
-            self._report_commits()
-        summary = self._summary
-        summary.seconds = time.monotonic() - began
-        summary.stopped = self._stop.is_set()
-        summary.remaining = [
-            f"camera={night[0]}/night={night[1]}"
-            for night in self._chosen
-            if night not in self._settled
-        ]
-        return summary
-
-    def _pump(self) -> None:
-        """Keep every stage fed until all is done or the run is stopped."""
-        tasks = self._tasks()
-        exhausted = False
-        while not self._stop.is_set():
-            while not exhausted and self._readers.hungry and not self._stop.is_set():
-                following = next(tasks, None)
-                if following is None:
-                    exhausted = True
-                else:
-                    self._readers.submit(*following)
-            for read in self._readers.poll(_TICK if self._readers.busy else 0):
-                self._take(read)
-            if self._device is not None:
-                if exhausted and not self._readers.busy:
-                    self._device.flush()
-                for image, vector in self._device.results(0 if self._readers.busy else _TICK):
-                    self._vector(*image, vector)
-            self._report_commits()
-            if exhausted and not self._readers.busy and not (self._device and self._device.busy):
-                return
-
-    def _tasks(self) -> Iterator[tuple[_Open, FileTask]]:
-        """Plan the nights one after the other, only as far as the readers can follow."""
-        for night in self._chosen:
-            planned = plan(self._lake, self._job, night)
-            if planned is None:
-                self._settled.add(night)
-                self._summary.n_skipped += 1
-                self._tell("skipped", f"camera={night[0]}/night={night[1]}", 0, 0)
-                continue
-            n_open = sum(len(task.ccds) for task in planned.tasks)
-            opened = _Open(planned, n_open, planned.vectors, planned.failures, len(planned.vectors))
-            if not n_open:
-                self._commit(opened)
-            for task in planned.tasks:
-                yield opened, task
-
-    def _take(self, read: Read[_Open]) -> None:
-        if read.error is not None:
-            self._fail(read.owner, read.task, read.ccd, read.error)
-        elif read.vector is not None:
-            self._vector(read.owner, read.task, read.ccd, read.vector)
-        elif read.pixels is not None and self._device is not None:
-            self._device.put((read.owner, read.task, read.ccd), read.pixels)
-            read.release()
-
-    def _vector(self, opened: _Open, task: FileTask, ccd: Ccd, vector: np.ndarray) -> None:
-        if not np.isfinite(vector).all():
-            self._fail(opened, task, ccd, "the embedder gave a vector that is not finite")
-            return
-        opened.vectors[ccd.key] = vector.clip(-_FLOAT16, _FLOAT16).astype(np.float16)
-        self._one_less(opened, 0)
-
-    def _fail(self, opened: _Open, task: FileTask, ccd: Ccd, error: str) -> None:
-        opened.failures.append(failure(task, ccd, error))
-        self._one_less(opened, 1)
-
-    def _one_less(self, opened: _Open, n_failed: int) -> None:
-        opened.n_open -= 1
-        self._tell("images", opened.plan.name, 1 - n_failed, n_failed)
-        if not opened.n_open:
-            self._commit(opened)
-
-    def _commit(self, opened: _Open) -> None:
-        self._commits.append((opened, self._writer.submit(self._write, opened)))
-
-    def _write(self, opened: _Open) -> None:
-        keys, record = self._job.keys(opened.plan.night), opened.plan.record
-        failures = sorted(opened.failures, key=lambda row: (row["expnum"], row["ccdnum"]))
-        # The vectors come last: they are what tells the next run that all is there.
-        self._lake.write_failures(
-            STAGE, self._job.name, keys, pa.Table.from_pylist(failures, _FAILURES), record
-        )
-        rows = _rows(opened.vectors, self._job.dimension)
-        self._lake.write("embeddings", keys, rows, record)
-
-    def _report_commits(self) -> None:
-        while self._commits and self._commits[0][1].done():
-            opened, commit = self._commits.pop(0)
-            commit.result()
-            self._settled.add(opened.plan.night)
-            self._summary.n_partitions += 1
-            self._summary.n_images += len(opened.vectors) - opened.n_reused
-            self._summary.n_reused += opened.n_reused
-            self._summary.n_failed += len(opened.failures)
-            self._tell("committed", opened.plan.name, len(opened.vectors), len(opened.failures))
-
-    def _tell(
-        self,
-        kind: Literal["skipped", "images", "committed"],
-        partition: str,
-        n_images: int,
-        n_failed: int,
-    ) -> None:
-        if self._progress is not None:
-            done, of = len(self._settled), len(self._chosen)
-            self._progress(Event(kind, partition, n_images, n_failed, done, of))
-
-
-_FAILURES = pa.schema([(column.name, column.type) for column in table("failures").columns])
-
-
-def _rows(vectors: dict[Key, np.ndarray], dimension: int) -> pa.Table:
-    keys = sorted(vectors)
-    flat = np.concatenate([vectors[key] for key in keys]) if keys else np.empty(0, np.float16)
-    return pa.table(
-        {
-            "expnum": pa.array([expnum for expnum, _ in keys], pa.int64()),
-            "ccdnum": pa.array([ccdnum for _, ccdnum in keys], pa.int16()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), dimension),
-        }
-    )
 
 
 @contextmanager

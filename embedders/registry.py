@@ -59,6 +59,9 @@ class DeviceEmbedder(Protocol):
     @property
     def dimension(self) -> int: ...
 
+    def devices(self, asked: str) -> list[str]:
+        """Return the devices that ``--device`` stands for: ``auto`` is all there are."""
+
     def prepare(self, image: np.ndarray) -> Any:
         """Return `image` of shape (ny, nx) as the model wants it, on the device.
 

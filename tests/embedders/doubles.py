@@ -47,6 +47,9 @@ class MeanOnDevice:
         self.settings: dict[str, Any] = {}
         self.batches: list[int] = []
 
+    def devices(self, asked: str) -> list[str]:
+        return asked.split(",")
+
     def prepare(self, image: np.ndarray) -> tuple[float, float]:
         return float(image.mean()), float(image.std())
 

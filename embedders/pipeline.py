@@ -1,0 +1,219 @@
+"""The pipeline: embeds nights one after the other, with every stage at work at once.
+
+Files are read ahead by processes (`embedders.readers`), an embedder that needs a device works on
+it in a thread of its own, and partitions are committed one at a time while the next is being
+read. Every stage hands on a bounded number of images, so that memory does not grow with the size
+of a partition; what is kept until the commit is its vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from embedders.device import Device
+from embedders.plan import STAGE, Job, Plan, failure, plan
+from embedders.progress import EmbedSummary, Event, Progress, Stop
+from embedders.readers import Read, Readers, cores
+from embedders.registry import DeviceEmbedder, Embedder
+from embedders.tasks import Ccd, FileTask, Key
+from lake.shares import Night
+from lake.store import Lake
+from lake.tables import table
+
+#: Seconds after which the pipeline looks around when nothing happens.
+_TICK = 0.1
+_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+def embed_nights(
+    lake: Lake,
+    job: Job,
+    embedder: Embedder | DeviceEmbedder,
+    nights: Sequence[Night],
+    workers: int | None,
+    progress: Progress | None,
+    stop: Stop,
+) -> EmbedSummary:
+    """Embed `nights` with one embedder and `workers` reading processes; see `engine.run`."""
+    return _Run(lake, job, embedder, nights, progress, stop).run(workers)
+
+
+@dataclass
+class _Open:
+    """A partition whose images are under way."""
+
+    plan: Plan
+    n_open: int
+    vectors: dict[Key, np.ndarray]
+    failures: list[dict[str, Any]]
+    n_reused: int
+
+
+#: A CCD image on its way through the device.
+_Image = tuple[_Open, FileTask, Ccd]
+
+
+class _Run:
+    """One pass over the nights; see the module's head for how the stages hang together."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        job: Job,
+        embedder: Embedder | DeviceEmbedder,
+        nights: Sequence[Night],
+        progress: Progress | None,
+        stop: Stop,
+    ) -> None:
+        self._lake, self._job, self._embedder = lake, job, embedder
+        self._chosen, self._progress, self._stop = list(nights), progress, stop
+        self._summary = EmbedSummary()
+        self._settled: set[Night] = set()
+        self._commits: list[tuple[_Open, Future[None]]] = []
+
+    def run(self, workers: int | None) -> EmbedSummary:
+        began = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            self._writer = stack.enter_context(ThreadPoolExecutor(1))
+            measure, self._device = None, None
+            if isinstance(self._embedder, DeviceEmbedder):
+                self._device = stack.enter_context(Device[_Image](self._embedder, self._stop))
+                workers = workers or (cores() if self._embedder.has_memory else 1)
+            else:
+                measure = self._embedder
+            self._readers = stack.enter_context(Readers[_Open](workers or cores(), measure))
+            self._pump()
+            for _, commit in self._commits:
+                commit.result()
+            self._report_commits()
+        summary = self._summary
+        summary.seconds = time.monotonic() - began
+        summary.stopped = self._stop.is_set()
+        summary.remaining = [
+            f"camera={night[0]}/night={night[1]}"
+            for night in self._chosen
+            if night not in self._settled
+        ]
+        return summary
+
+    def _pump(self) -> None:
+        """Keep every stage fed until all is done or the run is stopped."""
+        tasks = self._tasks()
+        exhausted = False
+        while not self._stop.is_set():
+            while not exhausted and self._readers.hungry and not self._stop.is_set():
+                following = next(tasks, None)
+                if following is None:
+                    exhausted = True
+                else:
+                    self._readers.submit(*following)
+            for read in self._readers.poll(_TICK if self._readers.busy else 0):
+                self._take(read)
+            if self._device is not None:
+                if exhausted and not self._readers.busy:
+                    self._device.flush()
+                for image, vector in self._device.results(0 if self._readers.busy else _TICK):
+                    self._vector(*image, vector)
+            self._report_commits()
+            if exhausted and not self._readers.busy and not (self._device and self._device.busy):
+                return
+
+    def _tasks(self) -> Iterator[tuple[_Open, FileTask]]:
+        """Plan the nights one after the other, only as far as the readers can follow."""
+        for night in self._chosen:
+            planned = plan(self._lake, self._job, night)
+            if planned is None:
+                self._settled.add(night)
+                self._summary.n_skipped += 1
+                self._tell("skipped", f"camera={night[0]}/night={night[1]}", 0, 0)
+                continue
+            n_open = sum(len(task.ccds) for task in planned.tasks)
+            opened = _Open(planned, n_open, planned.vectors, planned.failures, len(planned.vectors))
+            if not n_open:
+                self._commit(opened)
+            for task in planned.tasks:
+                yield opened, task
+
+    def _take(self, read: Read[_Open]) -> None:
+        if read.error is not None:
+            self._fail(read.owner, read.task, read.ccd, read.error)
+        elif read.vector is not None:
+            self._vector(read.owner, read.task, read.ccd, read.vector)
+        elif read.pixels is not None and self._device is not None:
+            self._device.put((read.owner, read.task, read.ccd), read.pixels)
+            read.release()
+
+    def _vector(self, opened: _Open, task: FileTask, ccd: Ccd, vector: np.ndarray) -> None:
+        if not np.isfinite(vector).all():
+            self._fail(opened, task, ccd, "the embedder gave a vector that is not finite")
+            return
+        opened.vectors[ccd.key] = vector.clip(-_FLOAT16, _FLOAT16).astype(np.float16)
+        self._one_less(opened, 0)
+
+    def _fail(self, opened: _Open, task: FileTask, ccd: Ccd, error: str) -> None:
+        opened.failures.append(failure(task, ccd, error))
+        self._one_less(opened, 1)
+
+    def _one_less(self, opened: _Open, n_failed: int) -> None:
+        opened.n_open -= 1
+        self._tell("images", opened.plan.name, 1 - n_failed, n_failed)
+        if not opened.n_open:
+            self._commit(opened)
+
+    def _commit(self, opened: _Open) -> None:
+        self._commits.append((opened, self._writer.submit(self._write, opened)))
+
+    def _write(self, opened: _Open) -> None:
+        keys, record = self._job.keys(opened.plan.night), opened.plan.record
+        failures = sorted(opened.failures, key=lambda row: (row["expnum"], row["ccdnum"]))
+        # The vectors come last: they are what tells the next run that all is there.
+        self._lake.write_failures(
+            STAGE, self._job.name, keys, pa.Table.from_pylist(failures, _FAILURES), record
+        )
+        rows = _rows(opened.vectors, self._job.dimension)
+        self._lake.write("embeddings", keys, rows, record)
+
+    def _report_commits(self) -> None:
+        while self._commits and self._commits[0][1].done():
+            opened, commit = self._commits.pop(0)
+            commit.result()
+            self._settled.add(opened.plan.night)
+            self._summary.n_partitions += 1
+            self._summary.n_images += len(opened.vectors) - opened.n_reused
+            self._summary.n_reused += opened.n_reused
+            self._summary.n_failed += len(opened.failures)
+            self._tell("committed", opened.plan.name, len(opened.vectors), len(opened.failures))
+
+    def _tell(
+        self,
+        kind: Literal["skipped", "images", "committed"],
+        partition: str,
+        n_images: int,
+        n_failed: int,
+    ) -> None:
+        if self._progress is not None:
+            done, of = len(self._settled), len(self._chosen)
+            self._progress(Event(kind, partition, n_images, n_failed, done, of))
+
+
+_FAILURES = pa.schema([(column.name, column.type) for column in table("failures").columns])
+
+
+def _rows(vectors: dict[Key, np.ndarray], dimension: int) -> pa.Table:
+    keys = sorted(vectors)
+    flat = np.concatenate([vectors[key] for key in keys]) if keys else np.empty(0, np.float16)
+    return pa.table(
+        {
+            "expnum": pa.array([expnum for expnum, _ in keys], pa.int64()),
+            "ccdnum": pa.array([ccdnum for _, ccdnum in keys], pa.int16()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), dimension),
+        }
+    )
