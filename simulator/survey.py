@@ -63,6 +63,8 @@ def plan(settings: Settings, seed: int) -> list[Exposure]:
     Bad exposures are spread evenly over the nights; strengths are stratified, over all of them
     and within each class, so that small surveys too have weak and strong defects of every class.
     """
+    if seed < 0:
+        raise SurveyError(f"cannot simulate with seed {seed}; give 0 or more")
     rng = np.random.default_rng([seed, 0])
     defects = _defects(settings, rng)
     exposures = []

@@ -264,3 +264,8 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_no_workers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="at least 1"):
         simulate(tmp_path, SMALL, 1, workers=0)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(SurveyError, match="seed -1"):
+        plan(SMALL, -1)
