@@ -23,7 +23,7 @@ PSF
 Nonoptimal_exp
     Quantity: ln of the exposure factor (depth for the time, as seeing^-2 transparency^2 time /
     sky); scatter: that among good exposures (about 0.3). Deficit = s x scatter below the median
-    good exposure, from bad seeing up to 3 arcsec, what remains from an exposure that was cut
+    good exposure, from bad seeing up to 2.4 arcsec, what remains from an exposure that was cut
     short.
 Ghost_scatter
     Pupil images and an arc around a bright star. Quantity: rms of the background inside a CCD,
@@ -85,7 +85,7 @@ from simulator.sources import objects_per_ccd
 VISIBLE = 3.0
 """The strength from which a defect counts as visible."""
 
-_WORST_SEEING = 3.0  # arcsec; deeper deficits come from a shorter exposure
+_WORST_SEEING = 2.4  # arcsec; deeper deficits come from a shorter exposure
 _SHORTEST = 1e-3  # of the planned exposure time
 _MAX_DONUT = 60.0  # pixels
 _ALL = tuple(ccd.num for ccd in CCDS)
