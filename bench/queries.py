@@ -3,9 +3,9 @@
     python -m bench.queries FOLDER [--scale 0.05] [--lists FOLDER] [--keep]
 
 Makes a CCD table (`bench.make_release`) and a lake in FOLDER and prints a table: seconds, rows and
-peak resident memory of every step, each in a process of its own (its imports are part of the time), and whether it meets
-its target, which is set for the full size. Beside it the row-by-row way: one look-up in the CCD
-table per list entry, on a slice of the entries.
+peak resident memory of every step, and whether it meets its target, which is set for the full
+size. Each step runs in a process of its own, whose imports are part of its time. Beside it the
+row-by-row way: one look-up in the CCD table per list entry, on a slice of the entries.
 """
 
 from __future__ import annotations
@@ -183,13 +183,13 @@ def row_by_row(table: Path, entries: list[tuple[int, str | None]]) -> int:
     """Look up every entry in the CCD table: what a loop over a list does."""
     import fitsio
 
-    ccds = fitsio.read(str(table), columns=["expnum", "ccdname", "image_filename"], ext=1)
+    ccds = fitsio.read(str(table), columns=["expnum", "ccdname", "image_hdu"], ext=1)
     labels = []
     for expnum, ccdname in entries:
         found = ccds[ccds["expnum"] == expnum]
         if ccdname is not None:
             found = found[found["ccdname"] == ccdname]
-        labels += [(row["expnum"], row["ccdname"], row["image_filename"]) for row in found]
+        labels += [(row["expnum"], row["ccdname"], row["image_hdu"]) for row in found]
     return len(labels)
 
 

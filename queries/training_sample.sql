@@ -48,9 +48,10 @@ bad as (
     where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
         and (
             classes.keep >= 1
-            or md5_number_lower(
+            -- 128 bits as a share of their range.
+            or md5_number(
                 seed || candidates.camera || candidates.expnum || '-' || candidates.ccdnum
-            ) < classes.keep * 18446744073709551615
+            )::double / pow(2, 128) < classes.keep
         )
 
 ),
@@ -76,7 +77,7 @@ good_exposures as (
     where ($release::varchar is null or exposures.release = $release)
         and coalesce(exposures.ccd_cuts, 0) = 0
         and ($max_ebv::double is null or exposures.ebv is null or exposures.ebv < $max_ebv)
-    order by md5_number_lower(seed || exposures.camera || exposures.expnum), exposures.release
+    order by md5_number(seed || exposures.camera || exposures.expnum), exposures.release
     limit $n_good::bigint
 
 ),
@@ -99,7 +100,7 @@ good as (
     cross join seeded
     where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
     order by
-        md5_number_lower(seed || ccds.camera || ccds.expnum || '-' || ccds.ccdnum),
+        md5_number(seed || ccds.camera || ccds.expnum || '-' || ccds.ccdnum),
         ccds.release
     limit $n_good::bigint
 
