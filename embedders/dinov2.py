@@ -302,17 +302,11 @@ def load(weights: Path, shape: Architecture) -> Any:
 
     Raises `SurveyError` when they cannot be read or are another model's.
     """
-    from transformers import (
-        Dinov2Config,
-        Dinov2Model,
-        Dinov2WithRegistersConfig,
-        Dinov2WithRegistersModel,
-    )
-
-    kind = Dinov2WithRegistersModel if shape.n_registers else Dinov2Model
     if weights.is_dir():
         try:
-            model = kind.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
+            model = _kind(shape).from_pretrained(
+                weights, local_files_only=True, dtype=torch.float32
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise SurveyError(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
         theirs = model.config
@@ -330,27 +324,38 @@ def load(weights: Path, shape: Architecture) -> Any:
         shape.n_blocks,
     ):
         raise SurveyError(f"{weights}: not the weights of a DINOv2 model with {shape}")
-    settings: dict[str, Any] = {
-        "hidden_size": shape.dimension,
-        "num_hidden_layers": shape.n_blocks,
-        "num_attention_heads": shape.n_heads,
-        "patch_size": PATCH,
-        "image_size": PATCH * round((positions.shape[1] - 1) ** 0.5),
-        "use_swiglu_ffn": shape.gated,
-    }
     with torch.device("meta"):
-        model = (
-            Dinov2WithRegistersModel(
-                Dinov2WithRegistersConfig(**settings, num_register_tokens=shape.n_registers)
-            )
-            if shape.n_registers
-            else Dinov2Model(Dinov2Config(**settings))
-        )
+        model = blank(shape, round((positions.shape[1] - 1) ** 0.5))
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise SurveyError(f"{weights}: the weights of another model ({error})") from error
     return model.float().eval()
+
+
+def blank(shape: Architecture, grid: int = 37) -> Any:
+    """Return transformers' model of `shape` for grid x grid patches, its weights drawn at random.
+
+    37 x 37 patches are what the published models were trained on.
+    """
+    settings: dict[str, Any] = {
+        "hidden_size": shape.dimension,
+        "num_hidden_layers": shape.n_blocks,
+        "num_attention_heads": shape.n_heads,
+        "patch_size": PATCH,
+        "image_size": PATCH * grid,
+        "use_swiglu_ffn": shape.gated,
+    }
+    if shape.n_registers:
+        settings["num_register_tokens"] = shape.n_registers
+    kind = _kind(shape)
+    return kind(kind.config_class(**settings))
+
+
+def _kind(shape: Architecture) -> Any:
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+    return Dinov2WithRegistersModel if shape.n_registers else Dinov2Model
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
