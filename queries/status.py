@@ -81,6 +81,8 @@ def _upstream(partition: Partition, name: str, place: str) -> tuple[str, str] | 
         return "ccds", f"release={name.removeprefix('ccds/')}/{place}"
     if partition.table == "predictions" and name.startswith("embeddings/"):
         return "embeddings", f"embedder={name.removeprefix('embeddings/')}/{place}"
+    if partition.table == "labels" and name == "ccds":
+        return "ccds", partition.name
     if partition.table == "votes" and name == "predictions":
         return "predictions", partition.name
     return None

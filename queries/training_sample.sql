@@ -29,33 +29,6 @@ candidates as (
 
 ),
 
-bad as (
-
-    select
-        candidates.release,
-        candidates.camera,
-        candidates.night,
-        candidates.expnum,
-        candidates.ccdnum,
-        candidates.ccdname,
-        candidates.class,
-        classes.weight,
-        candidates.sources
-    from candidates
-    inner join classes on classes.name = candidates.class
-    inner join ccds using (release, camera, night, expnum, ccdnum)
-    cross join seeded
-    where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
-        and (
-            classes.keep >= 1
-            -- 128 bits as a share of their range.
-            or md5_number(
-                seed || candidates.camera || candidates.expnum || '-' || candidates.ccdnum
-            )::double / pow(2, 128) < classes.keep
-        )
-
-),
-
 listed as (
 
     select camera, expnum
@@ -82,26 +55,63 @@ good_exposures as (
 
 ),
 
+-- The CCDs of all these exposures in one pass over the table.
+images as materialized (
+
+    select ccds.release, ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum, ccds.ccdname
+    from ccds
+    semi join (
+        select release, camera, night, expnum from candidates
+        union
+        select release, camera, night, expnum from good_exposures
+    ) as chosen using (release, camera, night, expnum)
+    where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
+
+),
+
+bad as (
+
+    select
+        candidates.release,
+        candidates.camera,
+        candidates.night,
+        candidates.expnum,
+        candidates.ccdnum,
+        candidates.ccdname,
+        candidates.class,
+        classes.weight,
+        candidates.sources
+    from candidates
+    inner join classes on classes.name = candidates.class
+    semi join images using (release, camera, night, expnum, ccdnum)
+    cross join seeded
+    where classes.keep >= 1
+        -- 128 bits as a share of their range.
+        or md5_number(
+            seed || candidates.camera || candidates.expnum || '-' || candidates.ccdnum
+        )::double / pow(2, 128) < classes.keep
+
+),
+
 good as (
 
     select
-        ccds.release,
-        ccds.camera,
-        ccds.night,
-        ccds.expnum,
-        ccds.ccdnum,
-        ccds.ccdname,
+        images.release,
+        images.camera,
+        images.night,
+        images.expnum,
+        images.ccdnum,
+        images.ccdname,
         'good' as class,
         classes.weight,
         '' as sources
-    from ccds
+    from images
     semi join good_exposures using (release, camera, night, expnum)
     inner join classes on classes.name = 'good'
     cross join seeded
-    where ($max_ebv::double is null or ccds.ebv is null or ccds.ebv < $max_ebv)
     order by
-        md5_number(seed || ccds.camera || ccds.expnum || '-' || ccds.ccdnum),
-        ccds.release
+        md5_number(seed || images.camera || images.expnum || '-' || images.ccdnum),
+        images.release
     limit $n_good::bigint
 
 ),

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import SurveyError
-from lake.store import Lake
+from lake.store import Lake, Record
 from lake.tables import table
 from queries.engine import run_sql
 from queries.merge_labels import merge_labels
+from queries.status import lake_status
 from tests.queries.lakes import RECORD, RELEASES, SOURCES, fill
 
 NAMES = {1: "S29", 2: "S30", 3: "S31"}
@@ -174,6 +175,20 @@ def test_a_copied_lake_is_merged_without_writing(full: Lake, tmp_path: Path) -> 
     shutil.copytree(full.root, tmp_path / "copy", copy_function=shutil.copyfile)
     summary = merge_labels(Lake(tmp_path / "copy"), "dr10")
     assert (summary.up_to_date, summary.written, summary.unchanged) == (False, 0, 3)
+
+
+def test_labels_are_stale_once_their_ccds_change(full: Lake) -> None:
+    def stale() -> int:
+        rows = lake_status(full).to_pylist()
+        return next(row["stale"] for row in rows if row["table"] == "labels")
+
+    merge_labels(full, "dr10")
+    assert stale() == 0
+    keys = {"release": "dr10", "camera": "decam", "night": "20140818"}
+    full.write("ccds", keys, full.read("ccds", keys), Record("test", {"new": True}))
+    assert stale() == 1
+    assert merge_labels(full, "dr10").written == 1
+    assert stale() == 0
 
 
 def test_progress_counts_partitions(full: Lake) -> None:
