@@ -35,9 +35,7 @@ def crossmatch(
     if not releases:
         raise SurveyError("name a release to compare the votes with")
     if not lake.partitions("votes", model=model):
-        raise SurveyError(
-            f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first"
-        )
+        raise SurveyError(f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first")
     rows = run_query(
         lake,
         "crossmatch",

@@ -92,7 +92,7 @@ def connect(
     connection.execute("set enable_external_access = false")
     connection.execute("set parquet_metadata_cache = true")
     for name in view_names() if names is None else names:
-        with _one_line(name):
+        with _one_line():
             _create_view(connection, lake, name, source_columns)
     connection.execute("set lock_configuration = true")
     return connection
@@ -198,7 +198,7 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _one_line(sql: str) -> Iterator[None]:
+def _one_line(sql: str | None = None) -> Iterator[None]:
     """Turn DuckDB's errors into one line that says at which line and column of `sql`."""
     import duckdb
 
@@ -208,7 +208,7 @@ def _one_line(sql: str) -> Iterator[None]:
         raise SurveyError(_message(str(error), sql)) from error
 
 
-def _message(text: str, sql: str) -> str:
+def _message(text: str, sql: str | None) -> str:
     start = text.find("{")
     try:
         details = json.loads(text[start:]) if start >= 0 else {}
@@ -217,7 +217,7 @@ def _message(text: str, sql: str) -> str:
     if "exception_message" not in details:
         return f"SQL: {text}"
     where = ""
-    if "position" in details:
+    if sql is not None and "position" in details:
         before = sql.encode()[: int(details["position"])].decode(errors="ignore")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         where = f" (line {line}, column {column})"

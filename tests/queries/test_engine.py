@@ -124,6 +124,16 @@ def test_errors_are_one_line_with_the_position(full: Lake, sql: str, where: str)
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_partition_is_named(full: Lake) -> None:
+    path = full.partitions("ccds")[0].path
+    path.write_bytes(path.read_bytes()[:100])
+    for sql in ("select count(*) from ccds", "select max(ebv) from ccds", "from ccds"):
+        with pytest.raises(SurveyError) as error:
+            run_sql(full, sql)
+        assert str(path.resolve()) in str(error.value)
+        assert "column" not in str(error.value)
+
+
 WRITING = [
     "copy (select 1) to '{lake}/x.csv'",
     "copy ccds to '{lake}/x.parquet'",
