@@ -303,10 +303,10 @@ def load(weights: Path, shape: Architecture) -> Any:
     Raises `SurveyError` when they cannot be read or are another model's.
     """
     if weights.is_dir():
+        kind = _kind(shape)
         try:
-            model = _kind(shape).from_pretrained(
-                weights, local_files_only=True, dtype=torch.float32
-            )
+            with _quiet():
+                model = kind.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError, RuntimeError) as error:
             raise SurveyError(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
         theirs = model.config
@@ -350,6 +350,18 @@ def blank(shape: Architecture, grid: int = 37) -> Any:
         settings["num_register_tokens"] = shape.n_registers
     kind = _kind(shape)
     return kind(kind.config_class(**settings))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing a bar for what takes a second."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _kind(shape: Architecture) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from embedders import registry
+from embedders.on_ray import Order, embed_on_ray
 from embedders.parallel import DeviceTask, embed_side_by_side
 from embedders.pipeline import embed_nights
 from embedders.plan import Job, check_settings
@@ -40,6 +41,7 @@ def run(
     weights: Path | None = None,
     workers: int | None = None,
     engine: str = "local",
+    ray_address: str | None = None,
     force: bool = False,
     precision: str | None = None,
     batch_size: int | None = None,
@@ -59,6 +61,8 @@ def run(
         joined by commas; each gets a process of its own and a share of the nights.
     workers : processes that read for each device, by default one a core (one where the model
         itself runs on the cores).
+    engine : ``local``, or ``ray`` for the cluster at `ray_address` (by default the one that Ray
+        finds by itself, else this machine).
     force : compute again what is current.
     stop : when set, the run ends soon and commits nothing that is not whole. SIGTERM and SIGINT
         set it too where `run` is called from the main thread.
@@ -80,20 +84,25 @@ def run(
     if not counts:
         which = f" of release {', '.join(releases)}" if releases else ""
         raise SurveyError(f"lake {lake.root} has no CCDs{which}; run `survey-qa ingest ccds` first")
-    devices = device.split(",")
+    if engine not in ("local", "ray"):
+        raise SurveyError(f"--engine {engine}: expected local or ray")
+    devices = [device]
+    make: Callable[[], Embedder | DeviceEmbedder]
     if isinstance(embedder, str):
-        options = Options(embedder, devices[0], weights, precision, batch_size)
+        weights = weights and weights.absolute()
+        options = Options(embedder, device.split(",")[0], weights, precision, batch_size)
         embedder = registry.embedder(options)
+        make = partial(registry.embedder, options)
         if isinstance(embedder, DeviceEmbedder):
             devices = embedder.devices(device)
-            if embedder.has_memory:
-                workers = workers or max(cores() // len(devices), 1)
+    else:
+        make = partial(_itself, embedder)
     job = Job(
         name=embedder.name,
         embedder=dict(embedder.settings),
         dimension=embedder.dimension,
         notes=_notes(embedder),
-        images=folders,
+        images=tuple(folder.absolute() for folder in folders),
         releases=tuple(releases),
         ccds_per_exposure=ccds_per_exposure,
         seed=seed,
@@ -104,10 +113,15 @@ def run(
     unshared = [pattern for pattern in partitions if not re.fullmatch(r"\s*\d+/\d+\s*", pattern)]
     check_settings(lake, job, frozenset(select(counts, unshared)) if force else frozenset())
     with _stopping(stop or threading.Event()) as stopping:
+        if engine == "ray":
+            order = Order(lake.root.absolute(), job, make, workers)
+            return embed_on_ray(order, chosen, ray_address, progress, stopping)
         if len(devices) == 1:
             return embed_nights(lake, job, embedder, chosen, workers, progress, stopping)
         weight = {night: counts[night] for night in chosen}
         shares = [select(weight, [f"{n}/{len(devices)}"]) for n in range(1, len(devices) + 1)]
+        if isinstance(embedder, DeviceEmbedder) and embedder.has_memory:
+            workers = workers or max(cores() // len(devices), 1)
         tasks = [
             DeviceTask(
                 one,
@@ -121,6 +135,10 @@ def run(
             if share
         ]
         return embed_side_by_side(tasks, progress, stopping)
+
+
+def _itself(embedder: Embedder | DeviceEmbedder) -> Embedder | DeviceEmbedder:
+    return embedder
 
 
 def _notes(embedder: Embedder | DeviceEmbedder) -> dict[str, Any]:
