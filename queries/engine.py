@@ -241,7 +241,7 @@ def _create_view(
     connection: duckdb.DuckDBPyConnection, lake: Lake, name: str, source_columns: bool
 ) -> None:
     if name in REFERENCE:
-        connection.register(f"{name}_rows", reference_table(name))
+        connection.register(f"{name}_rows", reference_table(name, lake))
         connection.execute(f"create view {name} as from {name}_rows")
     elif name == STATISTICS:
         connection.execute(f"create view {name} as {_statistics(lake)}")

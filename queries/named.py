@@ -80,7 +80,7 @@ class Parameter:
         if self.values == "bits":
             return bit_names()
         if self.values == "classes":
-            return Vocabulary.load().classes
+            return Vocabulary.of_lake(lake.root).classes
         # A lake that has none yet has nothing to check against: the query then has no rows.
         table, key = _KEYS[self.values]
         folders = (lake.root / table).glob(f"{key}=*")

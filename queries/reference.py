@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 
+from lake.store import Lake
 from lake.vocabulary import Vocabulary
 
 _BITS_FILE = Path(__file__).with_name("ccd_cuts_bits.csv")
@@ -34,12 +34,12 @@ def bit_names() -> list[str]:
     return [str(name) for name in cut_bits().column("name").to_pylist()]
 
 
-def classes() -> pa.Table:
-    """Return the vocabulary's classes with their place in training and how they are balanced.
+def classes(lake: Lake) -> pa.Table:
+    """Return the classes of the lake's vocabulary, their place in training and how they balance.
 
     `precedence` ranks the classes for a CCD that has several: the lowest trains.
     """
-    vocabulary = Vocabulary.load()
+    vocabulary = Vocabulary.of_lake(lake.root)
     entries = vocabulary.table
     return pa.table(
         {
@@ -57,9 +57,9 @@ def classes() -> pa.Table:
 
 
 #: Views that every connection has beside the tables of the lake.
-REFERENCE: dict[str, Callable[[], pa.Table]] = {"cut_bits": cut_bits, "classes": classes}
+REFERENCE = ("cut_bits", "classes")
 
 
-def reference_table(name: str) -> pa.Table:
+def reference_table(name: str, lake: Lake) -> pa.Table:
     """Return the rows of a reference view."""
-    return REFERENCE[name]()
+    return cut_bits() if name == "cut_bits" else classes(lake)
