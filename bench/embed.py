@@ -28,10 +28,11 @@ import fitsio
 import numpy as np
 import pyarrow as pa
 
-from embedders.dinov2 import PATCH, PRECISIONS, Architecture, Dinov2Embedder, architecture, blank
+from embedders.dinov2 import PATCH, Architecture, Dinov2Embedder, architecture, blank
 from embedders.engine import run
 from embedders.readers import Readers, cores
 from embedders.tasks import Ccd, FileTask
+from embedders.torch_embedder import PRECISIONS
 from lake.cameras import DECAM_CCDS
 from lake.store import Lake, Record
 
@@ -200,7 +201,7 @@ class Bench:
         """Measure the published way on the same images and weights."""
         from embedders.dinov2 import load
 
-        model = load(self.embedder._weights, self.shape).to(self.embedder._device)
+        model = load(self.embedder._weights, self.shape).to(self.embedder.device)
         ccds = [(task, ccd) for task in tasks for ccd in task.ccds][: self.arguments.images]
         height, width = self.embedder.settings["size"]
         with vectors_file(self.folder) as keep:

@@ -78,8 +78,6 @@ class Device(Generic[Owner]):
             try:
                 self._batches.put(self._gathered, timeout=_TICK)
             except queue.Full:
-                if not self._thread.is_alive():
-                    return  # `results` raises what ended it
                 continue
             self._n_waiting += 1
             self._gathered = []
@@ -109,7 +107,7 @@ class Device(Generic[Owner]):
                 vectors = self._embed([prepared for _, prepared in batch])
             except Exception as error:  # raised again where the results are awaited
                 self._results.put(error)
-                return
+                continue
             finally:
                 self._batches.task_done()
             self._results.put(list(zip(owners, vectors, strict=True)))

@@ -20,24 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from embedders.pixels import STRETCHES
+from embedders.torch_embedder import PRECISIONS, TorchEmbedder
 from embedders.weights import Published, checksum, find
 from lake.errors import SurveyError
 
 #: Height and width of the input in pixels: a DECam CCD (4094 x 2046) as 168 x 84 patches.
 PAPER_SIZE = (2352, 1176)
 PATCH = 14
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-#: Images in a batch on a device with a memory of its own, for the paper's input.
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -75,13 +69,13 @@ def preset(modifiers: Sequence[str]) -> Preset:
     pixels, size = "raw", PAPER_SIZE
     for modifier in modifiers:
         sides = re.fullmatch(r"(\d+)x(\d+)", modifier)
-        if modifier in _STRETCHES:
+        if modifier in STRETCHES:
             pixels = modifier
         elif sides and all(int(side) > 0 and int(side) % PATCH == 0 for side in sides.groups()):
             size = (int(sides[1]), int(sides[2]))
         else:
             raise SurveyError(
-                f"embedder modifier .{modifier}: expected .{', .'.join(_STRETCHES)}, or "
+                f"embedder modifier .{modifier}: expected .{', .'.join(STRETCHES)}, or "
                 f".HEIGHTxWIDTH in multiples of {PATCH}"
             )
     return Preset(pixels, size)
@@ -106,7 +100,7 @@ def published(name: str) -> Published:
     )
 
 
-class Dinov2Embedder:
+class Dinov2Embedder(TorchEmbedder):
     """A DINOv2 model as an embedder that works on a device.
 
     Parameters
@@ -139,20 +133,11 @@ class Dinov2Embedder:
         model, *modifiers = name.split(".")
         self._preset = preset(modifiers)
         self._shape = shape or architecture(model)
-        self._device = _device(device)
-        self.has_memory = self._device.type != "cpu"
-        self.precision = precision or ("bfloat16" if self.has_memory else "float32")
-        if self.precision not in PRECISIONS:
-            raise SurveyError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
-        if batch_size is not None and batch_size < 1:
-            raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
-        self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
+        super().__init__(device, precision, batch_size)
         self._weights = weights if shape and weights else find(model, published(model), weights)
         self._checksum = checksum(self._weights)
         self._model: nn.Module | None = None
         self._positions = torch.empty(0)
-        # Images are copied and resized beside the model's own work.
-        self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
     @property
     def dimension(self) -> int:
@@ -172,53 +157,14 @@ class Dinov2Embedder:
             "precision": self.precision,
         }
 
-    def devices(self, asked: str) -> list[str]:
-        """Return the devices that ``--device`` stands for: ``auto`` is all GPUs, else the CPU."""
-        if asked == "auto" and self._device.type == "cuda":
-            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        return asked.split(",")
+    def _shape_pixels(self, pixels: Tensor) -> Tensor:
+        stretched = STRETCHES[self._preset.pixels](pixels)[None, None]
+        return F.interpolate(stretched, self._preset.size, mode="bilinear", antialias=True)[0, 0]
 
-    @torch.inference_mode()
-    def prepare(self, image: np.ndarray) -> Tensor:
-        """Return a CCD image of shape (ny, nx) in the input's size, float32, on the device.
-
-        Pixels that are not finite take the median of those that are: the model has no way to
-        leave a pixel out, and a single one would spoil every token.
-        """
-        with self._beside():
-            pixels = torch.from_numpy(image).to(self._device, torch.float32, copy=True)
-            finite = pixels.isfinite()
-            if not finite.all():
-                pixels[~finite] = pixels[finite].median()
-            pixels = _STRETCHES[self._preset.pixels](pixels)[None, None]
-            resized = F.interpolate(pixels, self._preset.size, mode="bilinear", antialias=True)
-        if self._side is not None:
-            self._side.synchronize()
-            resized.record_stream(torch.cuda.default_stream(self._device))
-        return resized[0, 0]
-
-    @torch.inference_mode()
-    def embed_prepared(self, batch: Sequence[Tensor]) -> np.ndarray:
-        """Return the class tokens of n prepared images, float32 of shape (n, dimension).
-
-        Raises `MemoryError` when the device has not enough memory for n at once.
-        """
-        try:
-            model = self._loaded()
-            pixels = torch.stack(list(batch))[:, None].expand(-1, 3, -1, -1)  # (n, 3, ny, nx)
-            token = class_token(model, pixels, self._positions, PRECISIONS[self.precision])
-            return token.float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise MemoryError(str(error)) from error
-
-    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the vectors of images of any shapes, `batch_size` at a time."""
-        vectors = [np.empty((0, self.dimension), np.float32)]
-        for start in range(0, len(images), self.batch_size):
-            batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
-            vectors.append(self.embed_prepared(batch))
-        return np.concatenate(vectors)
+    def _vectors(self, batch: Tensor) -> Tensor:
+        model = self._loaded()
+        pixels = batch[:, None].expand(-1, 3, -1, -1)  # (n, 3, ny, nx)
+        return class_token(model, pixels, self._positions, PRECISIONS[self.precision])
 
     def _loaded(self) -> nn.Module:
         if self._model is None:
@@ -226,19 +172,14 @@ class Dinov2Embedder:
             grid = (self._preset.size[0] // PATCH, self._preset.size[1] // PATCH)
             registers = self._shape.n_registers > 0
             positions = interpolate(model.embeddings.position_embeddings, grid, registers)
-            self._positions = positions.to(self._device)
+            self._positions = positions.to(self.device)
             # Products inside the blocks are what costs; tokens stay in float32 between them,
             # and so do the patches, since raw pixel values need more than eight bits.
             for module in model.encoder.modules():
                 if isinstance(module, nn.Linear):
                     module.to(PRECISIONS[self.precision])
-            self._model = model.to(self._device)
+            self._model = model.to(self.device)
         return self._model
-
-    @contextlib.contextmanager
-    def _beside(self) -> Iterator[None]:
-        with torch.cuda.stream(self._side) if self._side else contextlib.nullcontext():
-            yield
 
 
 def class_token(
@@ -402,51 +343,6 @@ _RENAMED = (
 )
 
 
-def _raw(pixels: Tensor) -> Tensor:
-    return pixels
-
-
-def _background(pixels: Tensor) -> Tensor:
-    """Subtract a smooth background (medians of a mesh) and divide by the noise."""
-    ny, nx = pixels.shape
-    box = [side // max(round(side / _MESH), 1) for side in (ny, nx)]
-    meshes = pixels.unfold(0, box[0], box[0]).unfold(1, box[1], box[1])  # (my, mx, box, box)
-    medians = meshes.flatten(2).median(dim=2).values
-    smooth = F.interpolate(medians[None, None], (ny, nx), mode="bilinear")[0, 0]
-    return (pixels - smooth) / _noise(pixels - smooth)
-
-
-def _asinh(pixels: Tensor) -> Tensor:
-    """Compress by arcsinh in units of the noise, then stretch to what the model was trained on.
-
-    Percentiles 0.5 and 99.8 go to the darkest and the brightest value of a normalised photograph.
-    """
-    compressed = torch.asinh((pixels - pixels.median()) / _noise(pixels))
-    ordered = _sample(compressed).sort().values
-    last = len(ordered) - 1
-    low, high = ordered[round(0.005 * last)], ordered[round(0.998 * last)]
-    scaled = (compressed - low) / (high - low).clamp(min=1e-6)
-    return _DARKEST + scaled.clamp(0, 1) * (_BRIGHTEST - _DARKEST)
-
-
-def _noise(pixels: Tensor) -> Tensor:
-    """Return the scatter from the median absolute deviation, never nothing."""
-    some = _sample(pixels)
-    return (1.4826 * (some - some.median()).abs().median()).clamp(min=1e-6)
-
-
-def _sample(pixels: Tensor) -> Tensor:
-    """Return every so many pixels, enough for order statistics."""
-    return pixels.flatten()[:: max(pixels.numel() // 500_000, 1)]
-
-
-#: About the side of a mesh of the background in pixels.
-_MESH = 128
-#: Ends of the range of a photograph after the model's own normalisation.
-_DARKEST, _BRIGHTEST = -2.1, 2.6
-_STRETCHES = {"raw": _raw, "asinh": _asinh, "background": _background}
-
-
 def _read(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
@@ -463,14 +359,3 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 def _n_blocks(state: Mapping[str, Tensor]) -> int:
     return len({name.split(".")[2] for name in state if name.startswith("encoder.layer.")})
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SurveyError(f"--device {name}: not usable here ({error})") from error
-    return device

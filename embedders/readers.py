@@ -191,7 +191,7 @@ class Readers(Generic[Owner]):
             reader = by_pipe[pipe]  # type: ignore[index]
             try:
                 yield from reader.receive()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # OSError: it died in the middle of a message
                 self._replace(reader)
         self._assign()
 

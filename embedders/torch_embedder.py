@@ -1,0 +1,118 @@
+"""What every embedder that runs a torch model on a device has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lake.errors import SurveyError
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+#: Images in a batch on a device with a memory of its own, for the paper's input.
+_BATCH = 8
+
+
+class TorchEmbedder:
+    """The device, and the way of images onto it and of vectors back.
+
+    A model adds `dimension`, `settings`, `_shape_pixels` and `_vectors`.
+
+    Parameters
+    ----------
+    device : ``auto``, or as torch names it.
+    precision : one of `PRECISIONS`; by default bfloat16 on a GPU and float32 on a CPU.
+    batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
+
+    Raises
+    ------
+    SurveyError : the device or precision do not exist.
+    """
+
+    def __init__(self, device: str, precision: str | None, batch_size: int | None) -> None:
+        self.device = _device(device)
+        self.has_memory = self.device.type != "cpu"
+        self.precision = precision or ("bfloat16" if self.has_memory else "float32")
+        if self.precision not in PRECISIONS:
+            raise SurveyError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
+        if batch_size is not None and batch_size < 1:
+            raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
+        self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
+        # Images are copied and resized beside the model's own work.
+        self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        raise NotImplementedError
+
+    def _shape_pixels(self, pixels: Tensor) -> Tensor:
+        """Return pixels (ny, nx) as the model wants them; all are finite."""
+        raise NotImplementedError
+
+    def _vectors(self, batch: Tensor) -> Tensor:
+        """Return the vectors (n, dimension) of n stacked images."""
+        raise NotImplementedError
+
+    def devices(self, asked: str) -> list[str]:
+        """Return the devices that ``--device`` stands for: ``auto`` is all GPUs, else the CPU."""
+        if asked == "auto" and self.device.type == "cuda":
+            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        return asked.split(",")
+
+    @torch.inference_mode()
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """Return a CCD image of shape (ny, nx) as the model wants it, float32, on the device.
+
+        Pixels that are not finite take the median of those that are: a model has no way to leave
+        a pixel out, and a single one would spoil every token.
+        """
+        with torch.cuda.stream(self._side) if self._side else nullcontext():
+            pixels = torch.from_numpy(image).to(self.device, torch.float32, copy=True)
+            finite = pixels.isfinite()
+            if not finite.all():
+                pixels[~finite] = pixels[finite].median()
+            shaped = self._shape_pixels(pixels)
+        if self._side is not None:
+            self._side.synchronize()
+            shaped.record_stream(torch.cuda.default_stream(self.device))
+        return shaped
+
+    @torch.inference_mode()
+    def embed_prepared(self, batch: Sequence[Tensor]) -> np.ndarray:
+        """Return the vectors of n prepared images, float32 of shape (n, dimension).
+
+        Raises `MemoryError` when the device has not enough memory for n at once.
+        """
+        try:
+            vectors: np.ndarray = self._vectors(torch.stack(list(batch))).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MemoryError(str(error)) from error
+        return vectors
+
+    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the vectors of images of any shapes, `batch_size` at a time."""
+        vectors = [np.empty((0, self.dimension), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
+            vectors.append(self.embed_prepared(batch))
+        return np.concatenate(vectors)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SurveyError(f"--device {name}: not usable here ({error})") from error
+    return device
