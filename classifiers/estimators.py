@@ -12,21 +12,36 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
+from classifiers.forest import Deviations, TwoStep
 from classifiers.neighbours import WeightedNeighbours
 from lake.errors import SurveyError
 
 #: The names that `build` knows.
-CLASSIFIERS = ("knn",)
+CLASSIFIERS = ("knn", "two-step")
+#: What each classifier's vectors are joined with unless told otherwise.
+CONTEXT = {"knn": "none", "two-step": "band"}
 
-#: Types of this project that a model file may hold, beside scikit-learn's own.
-TYPES = ("classifiers.neighbours.WeightedNeighbours",)
+#: Classifiers that decide between good and bad before the class.
+GOOD_FIRST = ("two-step",)
+
+#: Types that a model file may hold, beside those that skops takes for harmless.
+TYPES = (
+    "classifiers.forest.Deviations",
+    "classifiers.forest.TwoStep",
+    "classifiers.neighbours.WeightedNeighbours",
+    "sklearn.tree._tree.Tree",
+)
 
 
-def build(name: str, n_features: int, n_samples: int, seed: int = 0) -> Pipeline:
-    """Return an unfitted classifier.
+def build(
+    name: str, n_features: int, n_samples: int, seed: int = 0, context: str = "none"
+) -> Pipeline:
+    """Return an unfitted classifier of vectors that have the given context.
 
     ``knn`` is the paper's optimum (Luo et al. 2026, section 3.1): MinMaxScaler, PCA to 15
     components, VarianceThreshold 0.001, and 7 neighbours by the L1 distance.
+    ``two-step`` asks whether an image is good, by how far it is from what is usual, and then what
+    is wrong with it (`classifiers.forest`).
     """
     components = min(15, n_features, n_samples)
     if name == "knn":
@@ -36,6 +51,13 @@ def build(name: str, n_features: int, n_samples: int, seed: int = 0) -> Pipeline
                 ("reducer", PCA(components, svd_solver="covariance_eigh", random_state=seed)),
                 ("selector", VarianceThreshold(0.001)),
                 ("classifier", WeightedNeighbours(7, p=1)),
+            ]
+        )
+    if name == "two-step":
+        return Pipeline(
+            [
+                ("deviations", Deviations(median=context != "none", band=context == "band")),
+                ("classifier", TwoStep(100, min_samples_leaf=2, seed=seed)),
             ]
         )
     raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from classifiers.metrics import Scores, score
+from classifiers.metrics import Scores, decide, score
 from classifiers.model import Model, load_model
 from classifiers.sample import Sample, read_sample
 from lake.errors import SurveyError
@@ -34,7 +34,8 @@ class Evaluation:
     scores : by least probability, 0 for every prediction.
     split : what the held-out part was kept apart by, and `held_out` its nights.
     brier : mean squared distance of the probabilities from the truth, 0 (best) to 2.
-    calibration : by bin of the highest probability: predictions, mean probability, share right.
+    calibration : by bin of the decided class's probability: predictions, mean probability, share
+        that is right.
     """
 
     model: Model
@@ -83,14 +84,24 @@ def evaluate(lake: Lake, model: str, output: Path | None = None) -> Evaluation:
     probabilities = trained.probabilities(test.vectors)
     cuts = [float(cut) for cut in trained.card["scores"]["image"]]
     truth = _as_trained(trained, test)
-    scores = {cut: score(trained.classes, truth, probabilities, test.night, cut) for cut in cuts}
+    scores = {
+        cut: score(
+            trained.classes,
+            truth,
+            probabilities,
+            test.night,
+            cut,
+            good_first=trained.good_first,
+        )
+        for cut in cuts
+    }
     evaluation = Evaluation(
         model=trained,
         scores=scores,
         split=str(trained.card["split"]["by"]),
         held_out=tuple(test.nights[index] for index in np.unique(test.night)),
         brier=float(((probabilities - np.eye(len(trained.classes))[truth]) ** 2).sum(1).mean()),
-        calibration=_calibration(truth, probabilities),
+        calibration=_calibration(truth, probabilities, decide(probabilities, trained.good_first)),
     )
     if output is not None:
         _write(evaluation, output)
@@ -140,9 +151,11 @@ def _as_trained(model: Model, test: Sample) -> np.ndarray:
     return np.array(order)[test.labels]
 
 
-def _calibration(truth: np.ndarray, probabilities: np.ndarray, n_bins: int = 10) -> pa.Table:
-    highest = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
+def _calibration(
+    truth: np.ndarray, probabilities: np.ndarray, decided: np.ndarray, n_bins: int = 10
+) -> pa.Table:
+    highest = probabilities[np.arange(len(decided)), decided]
+    right = decided == truth
     edges = np.linspace(0, 1, n_bins + 1)
     place = np.clip(np.digitize(highest, edges) - 1, 0, n_bins - 1)
     used = [index for index in range(n_bins) if (place == index).any()]

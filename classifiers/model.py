@@ -20,23 +20,27 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from classifiers.estimators import TYPES, probabilities
+from classifiers.estimators import GOOD_FIRST, TYPES, probabilities
+from classifiers.judge import ExposureJudge
 from classifiers.vectors import in_chunks
 from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
 from lake.store import Lake, digest, write_atomically
 
 #: Parts of the card that decide what a model predicts; with the estimator they are its identity.
-_DECISIVE = ("classes", "embedder", "context")
+_DECISIVE = ("classes", "embedder", "context", "classifier", "exposures")
+#: Parts of the model file: the classifier of CCDs, and that of exposures or nothing.
+CCDS, EXPOSURES = "ccds", "exposures"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained classifier with its card."""
+    """A trained classifier with its card; `judge` is of whole exposures, where there is one."""
 
     name: str
     estimator: Pipeline
+    judge: ExposureJudge | None
     card: Mapping[str, Any]
 
     @property
@@ -53,6 +57,11 @@ class Model:
     def context(self) -> str:
         """What the vectors are joined with, see `classifiers.vectors.CONTEXTS`."""
         return self.card["context"]
+
+    @property
+    def good_first(self) -> bool:
+        """Whether good or bad is decided before the class, see `classifiers.metrics.decide`."""
+        return self.card["classifier"] in GOOD_FIRST
 
     @property
     def fingerprint(self) -> str:
@@ -85,17 +94,29 @@ def model_folder(lake: Lake, name: str) -> Path:
     return lake.root / MODELS / check_name("model", name)
 
 
-def save_model(lake: Lake, name: str, estimator: Pipeline, card: Mapping[str, Any]) -> Model:
+def save_model(
+    lake: Lake,
+    name: str,
+    estimator: Pipeline,
+    judge: ExposureJudge | None,
+    card: Mapping[str, Any],
+) -> Model:
     """Commit a model and return it; the same estimator gives the same bytes."""
     import skops.io
 
     folder = model_folder(lake, name)
-    content = _canonical(skops.io.dumps(estimator))
-    complete = {**card, "name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.pipeline}
+    content = _canonical(skops.io.dumps(parts))
+    complete = {
+        **card,
+        EXPOSURES: None if judge is None else judge.to_dict(card["classes"]),
+        "name": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
     text = json.dumps(complete, indent=1, default=_plain, allow_nan=False) + "\n"
     write_atomically(folder / MODEL_FILE, lambda path: _write(path, content))
     write_atomically(folder / MODEL_CARD, lambda path: _write(path, text.encode()))
-    return Model(name, estimator, json.loads(text))
+    return Model(name, estimator, judge, json.loads(text))
 
 
 def read_card(lake: Lake, name: str) -> dict[str, Any]:
@@ -109,7 +130,8 @@ def read_card(lake: Lake, name: str) -> dict[str, Any]:
         )
     try:
         card = json.loads(path.read_bytes())
-        card["sha256"], card["classes"], card["embedder"]["name"], card["context"]
+        card["sha256"], card["classes"], card["embedder"]["name"]
+        card["context"], card["classifier"], card[EXPOSURES]
     except (ValueError, KeyError, TypeError) as error:
         raise SurveyError(f"{path}: not a model card ({error!r}); train the model again") from error
     return card
@@ -143,14 +165,18 @@ def load_model(lake: Lake, name: str) -> Model:
             raise SurveyError(
                 f"{path}: names types that a model may not hold: {', '.join(untrusted)}; refused"
             )
-        estimator = skops.io.loads(content, trusted=list(TYPES))
+        parts = skops.io.loads(content, trusted=list(TYPES))
+        estimator, pipeline = parts[CCDS], parts[EXPOSURES]
+        judge = None
+        if pipeline is not None:
+            judge = ExposureJudge.from_dict(pipeline, card[EXPOSURES], card["classes"])
     except SurveyError:
         raise
     except Exception as error:  # whatever a hostile file provokes, the message names the file
         raise SurveyError(f"{path}: not a model file ({error}); train the model again") from error
     if not isinstance(estimator, Pipeline):
         raise SurveyError(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
-    return Model(name, estimator, card)
+    return Model(name, estimator, judge, card)
 
 
 def _canonical(content: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from classifiers.metrics import decide
 from classifiers.model import Model, load_model
 from classifiers.vectors import (
     NightVectors,
@@ -102,7 +103,7 @@ def _record(lake: Lake, model: Model, partition: Partition) -> Record:
 
 def _predictions(model: Model, night: NightVectors) -> pa.Table:
     probabilities = model.probabilities(night.vectors)
-    best = probabilities.argmax(axis=1)
+    best = decide(probabilities, model.good_first)
     n_classes = len(model.classes)
     return pa.table(
         {

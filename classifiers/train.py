@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from classifiers import estimators
+from classifiers.judge import exposure_sample, fit_judge
 from classifiers.metrics import Scores, score
 from classifiers.model import Model, model_folder, save_model
 from classifiers.sample import Sample, read_sample
@@ -60,7 +61,7 @@ def train(
     max_ebv: float = 0.04,
     min_probability: float = 0.9,
     nights: Sequence[str] | None = None,
-    context: str = "none",
+    context: str | None = None,
     progress: Progress | None = None,
 ) -> TrainSummary:
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
@@ -70,8 +71,11 @@ def train(
 
     Parameters
     ----------
-    release, sources, good, max_ebv, nights, context : the sample, see `read_sample`.
+    release, sources, good, max_ebv, nights : the sample, see `read_sample`.
     seed : decides sample, split and fit; the same seed gives the same model bit for bit.
+    context : None for what suits the classifier (`estimators.CONTEXT`).
+    classifier : ``knn``, the paper's, or ``two-step`` (`classifiers.forest`), which also learns to
+        judge whole exposures (`classifiers.judge`).
     test_fraction : share of the sample that is held out.
     split : what is kept on one side: ``night``, ``exposure`` or ``image``.
     min_probability : the cut at which scores are given beside those of all predictions.
@@ -82,6 +86,7 @@ def train(
     """
     model_folder(lake, model)  # a name that cannot be used is better known before the work
     _check(search, split, classifier, test_fraction, min_probability)
+    context = context or estimators.CONTEXT[classifier]
     tick = _ticker(4, progress)
     sample = read_sample(
         lake,
@@ -96,14 +101,22 @@ def train(
     )
     tick()
     held_out = divide(sample, split, test_fraction, seed)
-    estimator = _fitted(sample, ~held_out, classifier, seed)
+    estimator = _fitted(sample, ~held_out, classifier, seed, context)
+    judge = None
+    if classifier in estimators.GOOD_FIRST:
+        judge = fit_judge(*exposure_sample(lake, sample.take(~held_out)), seed)
     tick()
     cuts = sorted({0.0, min_probability})
-    scores = held_out_scores(sample, held_out, estimator, cuts)
+    good_first = classifier in estimators.GOOD_FIRST
+    scores = held_out_scores(sample, held_out, estimator, cuts, good_first)
     tick()
     at_random = divide(sample, "image", test_fraction, seed)
     image_scores = held_out_scores(
-        sample, at_random, _fitted(sample, ~at_random, classifier, seed), cuts
+        sample,
+        at_random,
+        _fitted(sample, ~at_random, classifier, seed, context),
+        cuts,
+        good_first,
     )
     tick()
     card = {
@@ -146,7 +159,7 @@ def train(
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    saved = save_model(lake, model, estimator, card)
+    saved = save_model(lake, model, estimator, judge, card)
     return TrainSummary(
         model=saved,
         n_train=int((~held_out).sum()),
@@ -199,17 +212,26 @@ def divide(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarr
 
 
 def held_out_scores(
-    sample: Sample, held_out: np.ndarray, estimator: Any, cuts: Sequence[float]
+    sample: Sample,
+    held_out: np.ndarray,
+    estimator: Any,
+    cuts: Sequence[float],
+    good_first: bool,
 ) -> dict[float, Scores]:
     """Score an estimator on the rows held out, at each least probability."""
     test = sample.take(held_out)
     probabilities = estimators.probabilities(estimator, test.vectors, len(sample.classes))
-    return {cut: score(sample.classes, test.labels, probabilities, test.night, cut) for cut in cuts}
+    return {
+        cut: score(
+            sample.classes, test.labels, probabilities, test.night, cut, good_first=good_first
+        )
+        for cut in cuts
+    }
 
 
-def _fitted(sample: Sample, rows: np.ndarray, classifier: str, seed: int) -> Any:
+def _fitted(sample: Sample, rows: np.ndarray, classifier: str, seed: int, context: str) -> Any:
     part = sample.take(rows)
-    estimator = estimators.build(classifier, part.vectors.shape[1], len(part), seed)
+    estimator = estimators.build(classifier, part.vectors.shape[1], len(part), seed, context)
     return estimators.fit(estimator, part.vectors, part.labels, part.weights)
 
 

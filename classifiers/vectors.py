@@ -13,8 +13,8 @@ from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_f
 
 #: What a CCD's vector can be joined with: nothing (the paper), the median vector of its exposure
 #: (a defect of the whole exposure shows on every CCD, one of a CCD against the others), or that
-#: and its deviation from the night's median in the same band (conditions change with the night).
-CONTEXTS = ("none", "exposure", "night")
+#: and the number of its band (what is usual depends on it).
+CONTEXTS = ("none", "exposure", "band")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NightVectors:
     Attributes
     ----------
     expnum, ccdnum : keys, (n,).
-    vectors : (n, d) float32, context included; d is a multiple of the embedder's dimension.
+    vectors : (n, d) float32, context included.
     unusable : rows left out because a value is missing or not finite: (expnum, ccdnum) pairs.
     """
 
@@ -79,20 +79,16 @@ def read_vectors(lake: Lake, partition: Partition, context: str = "none") -> Nig
     expnum, ccdnum, vectors = expnum[usable], ccdnum[usable], vectors[usable]
     if context != "none" and len(vectors):
         exposures, row = np.unique(expnum, return_inverse=True)
-        medians = group_medians(vectors, row, len(exposures))
-        joined = [vectors, medians[row]]
-        if context == "night":
-            bands = _bands(lake, partition)
-            _, band = np.unique([bands.get(int(e), "") for e in exposures], return_inverse=True)
-            usual = group_medians(medians, band, int(band.max()) + 1)
-            joined.append((medians - usual[band])[row])
+        joined = [vectors, group_medians(vectors, row, len(exposures))[row]]
+        if context == "band":
+            joined.append(read_bands(lake, partition, exposures)[row, None])
         vectors = np.concatenate(joined, axis=1)
     return NightVectors(expnum, ccdnum, vectors, unusable)
 
 
 def context_fingerprints(lake: Lake, partition: Partition, context: str) -> dict[str, str]:
-    """Return the inputs, beside the vectors, that decide the context of a night."""
-    if context != "night":
+    """Return the inputs, beside the vectors, that decide the context of a partition."""
+    if context != "band":
         return {}
     return {
         f"exposures/{exposures['release']}": fingerprint(exposures)
@@ -132,10 +128,12 @@ def _exposures(lake: Lake, partition: Partition) -> list[Partition]:
     return lake.partitions("exposures", camera=partition["camera"], night=partition["night"])
 
 
-def _bands(lake: Lake, partition: Partition) -> dict[int, str]:
-    bands: dict[int, str] = {}
+def read_bands(lake: Lake, partition: Partition, expnum: np.ndarray) -> np.ndarray:
+    """Return a number for the band of each exposure, (n,) float32; 0 where it is not known."""
+    bands: dict[int, float] = {}
     for exposures in _exposures(lake, partition):
         rows = read_file(exposures.path, ["expnum", "band"])
-        for expnum, band in zip(rows["expnum"].to_pylist(), rows["band"].to_pylist(), strict=True):
-            bands.setdefault(expnum, band or "")
-    return bands
+        for number, band in zip(rows["expnum"].to_pylist(), rows["band"].to_pylist(), strict=True):
+            # Letters name bands; Y is not y everywhere, so case counts.
+            bands.setdefault(number, float(ord(band[0])) if band else 0.0)
+    return np.array([bands.get(int(number), 0.0) for number in expnum], dtype=np.float32)

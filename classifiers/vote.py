@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
+from classifiers.judged import judged_inputs, judged_votes
+from classifiers.model import load_model
 from classifiers.predict import chosen_nights
 from classifiers.vectors import fingerprint
 from lake.errors import SurveyError
@@ -20,6 +22,8 @@ from queries.engine import run_sql
 
 Progress = Callable[[int, int], None]
 STAGE = "vote"
+#: How an exposure is decided: by the share (or number) of its bad CCDs, or learned.
+RULES = ("share", "learned")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def vote(
     lake: Lake,
     model: str,
     *,
+    rule: str = "share",
     min_probability: float = 0.9,
     min_fraction: float = 0.5,
     min_ccds: int | None = None,
@@ -45,37 +50,55 @@ def vote(
 ) -> VoteSummary:
     """Write one row per exposure to ``votes``: is it bad, and of what class.
 
-    A CCD is bad when its class is and its probability is at least `min_probability`; an exposure
-    is when at least the share `min_fraction` of its CCDs are (Luo et al. 2026, section 3: 10 of
-    20), or, where `min_ccds` is given, at least so many (their code: more than 2, that is 3).
+    With the rule ``share`` a CCD is bad when its class is and its probability is at least
+    `min_probability`; an exposure is when at least the share `min_fraction` of its CCDs are (Luo
+    et al. 2026, section 3: 10 of 20), or, where `min_ccds` is given, at least so many (their code:
+    more than 2, that is 3).
+
+    With ``learned`` the model judges the exposure at once (`classifiers.judge`), and a CCD is bad
+    when its probability of not being good is at least `min_probability`. An exposure that is
+    judged bad is so as a whole, unless its class usually strikes some CCDs only and there are bad
+    ones to name; one with a share `min_fraction` of bad CCDs is too. A vote that finds bad CCDs
+    alone names their class with `is_bad` false. The probability is that of being bad, or good.
 
     Raises
     ------
-    SurveyError : settings out of range, or the model has predicted nothing yet.
+    SurveyError : settings out of range, a model that has predicted nothing yet, or that cannot
+        judge exposures.
     """
-    _check(min_probability, min_fraction, min_ccds)
+    _check(rule, min_probability, min_fraction, min_ccds)
     predicted = lake.partitions("predictions", model=check_name("model", model))
     if not predicted:
         raise SurveyError(
             f"no predictions of model {model!r} in {lake.root}; run `survey-qa predict --model "
             f"{model}` first"
         )
-    settings = {
+    settings: dict[str, Any] = {
+        "rule": rule,
         "min_probability": min_probability,
         "min_fraction": min_fraction if min_ccds is None else None,
         "min_ccds": min_ccds,
     }
+    trained = load_model(lake, model) if rule == "learned" else None
     chosen = chosen_nights(lake, predicted, partitions)
     stale = []
     for partition in chosen:
-        record = Record(STAGE, settings, {"predictions": fingerprint(partition)})
+        inputs = {"predictions": fingerprint(partition)}
+        if trained is not None:
+            inputs.update(judged_inputs(lake, trained, partition))
+        record = Record(STAGE, settings, inputs)
         if force or not lake.is_current("votes", dict(partition.keys), record):
             stale.append((partition, record))
     n_exposures = n_bad = 0
     if stale:
-        rows = _votes(lake, model, [partition for partition, _ in stale], settings)
+        rows = None
+        if trained is None:
+            rows = _votes(lake, model, [partition for partition, _ in stale], settings)
         for number, (partition, record) in enumerate(stale, start=1):
-            mine = _of_night(rows, partition)
+            if trained is None:
+                mine = _of_night(rows, partition)
+            else:
+                mine = judged_votes(lake, trained, partition, min_probability, min_fraction)
             lake.write("votes", dict(partition.keys), mine, record)
             n_exposures += mine.num_rows
             n_bad += pc.sum(mine["is_bad"]).as_py() or 0
@@ -97,7 +120,7 @@ def _votes(
             "first_night": min(nights),
             "last_night": max(nights),
             "classes": ",".join(_classes(partitions)),
-            **settings,
+            **{name: value for name, value in settings.items() if name != "rule"},
         },
     )
 
@@ -123,7 +146,11 @@ def _of_night(rows: pa.Table, partition: Partition) -> pa.Table:
     )
 
 
-def _check(min_probability: float, min_fraction: float, min_ccds: int | None) -> None:
+def _check(rule: str, min_probability: float, min_fraction: float, min_ccds: int | None) -> None:
+    if rule not in RULES:
+        raise SurveyError(f"--rule {rule!r}: choose one of {', '.join(RULES)}")
+    if rule == "learned" and min_ccds is not None:
+        raise SurveyError("--min-ccds belongs to --rule share; with learned use --min-fraction")
     if not 0 <= min_probability <= 1:
         raise SurveyError(f"--min-probability {min_probability}: give a probability from 0 to 1")
     if not 0 < min_fraction <= 1:

@@ -14,7 +14,7 @@ from cli.output import FormatOption, OutputOption, emit
 from cli.session import finish, progress, say, session
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
-Context = StrEnum("Context", ["none", "exposure", "night"])
+Context = StrEnum("Context", ["none", "exposure", "band"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
 
 

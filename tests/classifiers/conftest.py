@@ -53,7 +53,7 @@ def make_survey(lake: Lake) -> MakeSurvey:
     """Return a function that fills the lake with `n_nights` nights of exposures.
 
     `signal` moves the vectors of a class, `scatter` those of an exposure, along random directions;
-    CCDs scatter by 1.
+    CCDs scatter by 1. The last class strikes the first `struck` CCDs of an exposure alone.
     """
 
     def make(
@@ -64,6 +64,7 @@ def make_survey(lake: Lake) -> MakeSurvey:
         signal: float = 4.0,
         scatter: float = 0.5,
         seed: int = 0,
+        struck: int | None = None,
     ) -> Survey:
         rng = np.random.default_rng(seed)
         centres = rng.normal(size=(len(CLASSES), dimension)) * signal
@@ -73,6 +74,8 @@ def make_survey(lake: Lake) -> MakeSurvey:
             expnum = np.repeat(1000 * (index + 1) + np.arange(n_exposures), n_ccds)
             ccdnum = np.tile(np.arange(1, n_ccds + 1), n_exposures)
             label = np.repeat(np.arange(n_exposures) % len(CLASSES), n_ccds)
+            if struck is not None:
+                label[(label == len(CLASSES) - 1) & (ccdnum > struck)] = 0
             offsets = np.repeat(rng.normal(size=(n_exposures, dimension)) * scatter, n_ccds, axis=0)
             vectors = centres[label] + offsets + rng.normal(size=(len(label), dimension))
             vectors = vectors.astype(np.float16)

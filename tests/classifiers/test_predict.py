@@ -112,6 +112,16 @@ def test_vector_that_is_not_finite_fails_alone(trained: Survey) -> None:
     assert not trained.lake.partitions("failures")
 
 
+def test_night_without_any_vector(trained: Survey) -> None:
+    here = trained.night == "20140803"
+    vectors = np.full_like(trained.vectors[here], np.nan)
+    write_vectors(trained.lake, "20140803", trained.expnum[here], trained.ccdnum[here], vectors)
+    assert predict(trained.lake, "m").n_failed == here.sum()
+    assert vote(trained.lake, "m").n_exposures == 12 * 9
+    keys = {"model": "m", "camera": "decam", "night": "20140803"}
+    assert trained.lake.read("votes", keys).num_rows == 0
+
+
 def test_killed_run_goes_on_where_it_stopped(trained: Survey) -> None:
     lake = trained.lake
     predict(lake, "m")

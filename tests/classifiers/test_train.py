@@ -107,7 +107,7 @@ def test_types_beyond_the_list_are_refused(
         parts = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(parts["schema.json"])
     mark = tmp_path / "ran"
-    schema["content"]["content"]["memory"] = {
+    schema["content"]["exposures"] = {
         "__class__": "system",
         "__module__": "os",
         "__loader__": "FunctionNode",

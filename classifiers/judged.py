@@ -1,0 +1,97 @@
+"""The learned vote: what a model's judge says of each exposure, and which CCDs it means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from classifiers.judge import read_summaries
+from classifiers.model import Model
+from classifiers.vectors import context_fingerprints, fingerprint, vector_settings
+from lake.errors import SurveyError
+from lake.store import Lake, Partition
+
+#: Classes that strike at least this share of an exposure's CCDs make it bad as a whole.
+_WHOLE = 0.5
+
+
+def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
+    """Return the fingerprints, beside the predictions', that decide a learned vote."""
+    vectors = _vectors(lake, model, predictions)
+    return {
+        "model": model.fingerprint,
+        f"embeddings/{model.embedder}": fingerprint(vectors),
+        **context_fingerprints(lake, vectors, "band"),
+    }
+
+
+def judged_votes(
+    lake: Lake, model: Model, predictions: Partition, min_probability: float, min_fraction: float
+) -> pa.Table:
+    """Return the votes of one night under the rule ``learned``, see `classifiers.vote.vote`.
+
+    Raises
+    ------
+    SurveyError : the model has no judge, the night's vectors are gone or of other settings, or
+        the predictions are of another version of the model.
+    """
+    if model.judge is None:
+        raise SurveyError(
+            f"model {model.name} cannot judge exposures; train one with --classifier two-step, or "
+            "vote with --rule share"
+        )
+    vectors = _vectors(lake, model, predictions)
+    model.check_vectors(model.embedder, vector_settings(vectors), vectors.name)
+    _check_predictions(model, predictions)
+    exposures, summaries, n_ccds = read_summaries(lake, vectors)
+    chances = model.judge.probabilities(summaries)
+    rows = lake.read("predictions", dict(predictions.keys), ["expnum", "probabilities"])
+    shares = (
+        rows["probabilities"].combine_chunks().values.to_numpy().reshape(-1, len(model.classes))
+    )
+    exposure = np.searchsorted(exposures, rows["expnum"].to_numpy())
+    # Single precision on both sides, as SQL on the table compares.
+    flagged = (1 - shares[:, 0]).astype(np.float32) >= np.float32(min_probability)
+    n_bad = np.bincount(exposure[flagged], minlength=len(exposures))
+    judged = 1 - chances[:, 0] >= model.judge.threshold
+
+    of_ccds = np.zeros((len(exposures), len(model.classes) - 1))
+    np.add.at(of_ccds, exposure[flagged], shares[flagged, 1:])
+    worst = np.where(judged[:, None], chances[:, 1:], of_ccds).argmax(axis=1) + 1
+    surest = np.zeros(len(exposures))
+    np.maximum.at(surest, exposure, 1 - shares[:, 0])
+
+    found = judged | (n_bad > 0)
+    whole = judged & ((model.judge.extents[worst] >= _WHOLE) | (n_bad == 0))
+    whole |= n_bad >= min_fraction * n_ccds
+    chance = np.where(judged, 1 - chances[:, 0], np.where(found, surest, chances[:, 0]))
+    return pa.table(
+        {
+            "expnum": exposures,
+            "n_ccds": n_ccds.astype(np.int32),
+            "n_bad": n_bad.astype(np.int32),
+            "class": pa.array(model.classes).take(pa.array(np.where(found, worst, 0))),
+            "probability": chance.astype(np.float32),
+            "is_bad": whole,
+        }
+    )
+
+
+def _vectors(lake: Lake, model: Model, predictions: Partition) -> Partition:
+    where = {"camera": predictions["camera"], "night": predictions["night"]}
+    found = lake.partitions("embeddings", embedder=model.embedder, **where)
+    if not found:
+        raise SurveyError(
+            f"{predictions.name}: the vectors of {model.embedder} that were predicted from are "
+            "gone; embed again"
+        )
+    return found[0]
+
+
+def _check_predictions(model: Model, predictions: Partition) -> None:
+    record = predictions.record()
+    if record is None or record.inputs.get("model") != model.fingerprint:
+        raise SurveyError(
+            f"{predictions.name}: predicted by another version of model {model.name}; run "
+            "`survey-qa predict` again"
+        )

@@ -1,0 +1,122 @@
+"""Good or bad first, then which; whole exposures and the CCDs that are meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from classifiers.forest import Deviations
+from classifiers.judge import summarise
+from classifiers.model import load_model, model_folder
+from classifiers.predict import predict
+from classifiers.train import train
+from classifiers.vote import vote
+from lake.errors import SurveyError
+from lake.paths import MODEL_FILE
+from lake.store import Lake
+from tests.classifiers.conftest import CLASSES, MakeSurvey
+
+
+def _votes(lake: Lake, model: str) -> dict[int, dict]:
+    rows = [
+        row
+        for partition in lake.partitions("votes", model=model)
+        for row in lake.read("votes", dict(partition.keys)).to_pylist()
+    ]
+    return {row["expnum"]: row for row in rows}
+
+
+def test_learned_vote_names_exposures_and_ccds(make_survey: MakeSurvey) -> None:
+    survey = make_survey(n_nights=10, n_exposures=8, n_ccds=10, signal=2.0, struck=3)
+    lake = survey.lake
+    summary = train(lake, "toy", "two", classifier="two-step")
+    assert summary.scores[0.0].accuracy > 0.9
+    judge = summary.model.judge
+    assert judge is not None
+    assert judge.extents[CLASSES.index("Noise")] == pytest.approx(0.3)
+    predict(lake, "two")
+    vote(lake, "two", rule="learned", min_probability=0.7)
+    held_out = {name.split("/")[1] for name in summary.held_out}
+    right = wrong = 0
+    votes = _votes(lake, "two")
+    for night in held_out:
+        for expnum in np.unique(survey.expnum[survey.night == night]):
+            row = votes[int(expnum)]
+            true = CLASSES[survey.label[survey.expnum == expnum].max()]
+            # A class of a few CCDs names them; the others make the exposure bad as a whole.
+            partial = true == "Noise"
+            as_expected = row["is_bad"] == (true not in ("good", "Noise"))
+            as_expected &= (row["n_bad"] > 0) == (true != "good")
+            as_expected &= not partial or row["n_bad"] <= 3
+            right += as_expected and row["class"] == true
+            wrong += not (as_expected and row["class"] == true)
+    assert right > 9 * wrong
+
+
+def test_model_is_the_same_bits_and_comes_back(make_survey: MakeSurvey) -> None:
+    survey = make_survey(n_nights=5, signal=1.0)
+    lake = survey.lake
+    models = [train(lake, "toy", name, classifier="two-step").model for name in ("a", "b")]
+    files = [(model_folder(lake, model.name) / MODEL_FILE).read_bytes() for model in models]
+    assert files[0] == files[1]
+    assert models[0].judge is not None
+    loaded = load_model(lake, "a")
+    assert loaded.judge is not None
+    assert loaded.judge.threshold == models[0].judge.threshold
+    summaries = np.random.default_rng(0).normal(size=(5, 6 * 16 + 1)).astype(np.float32)
+    np.testing.assert_array_equal(
+        loaded.judge.probabilities(summaries), models[0].judge.probabilities(summaries)
+    )
+    assert loaded.fingerprint == models[0].fingerprint
+
+
+def test_learned_vote_is_refused_where_it_cannot_be(make_survey: MakeSurvey) -> None:
+    lake = make_survey(n_nights=5, signal=1.0).lake
+    train(lake, "toy", "paper")
+    predict(lake, "paper")
+    with pytest.raises(SurveyError, match="cannot judge exposures"):
+        vote(lake, "paper", rule="learned")
+    with pytest.raises(SurveyError, match="--rule 'guess'"):
+        vote(lake, "paper", rule="guess")
+    with pytest.raises(SurveyError, match="--min-ccds belongs to --rule share"):
+        vote(lake, "paper", rule="learned", min_ccds=3)
+    train(lake, "toy", "two", classifier="two-step")
+    predict(lake, "two", partitions=["night=20140801"])
+    train(lake, "toy", "two", classifier="two-step", seed=1)
+    with pytest.raises(SurveyError, match="predicted by another version of model two"):
+        vote(lake, "two", rule="learned")
+
+
+def test_deviations_are_from_the_good_of_the_band() -> None:
+    rng = np.random.default_rng(0)
+    band = np.repeat([103.0, 114.0], 500)
+    vectors = rng.normal(size=(1000, 2)) * [1, 5] + band[:, None]
+    labels = (rng.random(1000) < 0.2).astype(int)
+    vectors[labels == 1] += 1000  # bad ones decide nothing
+    inputs = np.column_stack([vectors, band])
+    deviations = Deviations(band=True).fit(inputs, labels).transform(inputs)
+    assert deviations.shape == (1000, 4)
+    assert deviations.dtype == np.float32
+    good = deviations[labels == 0]
+    np.testing.assert_allclose(np.median(good[:, 2:], axis=0), 0, atol=0.01)
+    np.testing.assert_allclose(good[:, 2:].std(axis=0), 1, atol=0.15)
+    assert (deviations[labels == 1] == 15).all()
+    # A band that was never seen is measured against all of them.
+    unseen = Deviations(band=True).fit(inputs, labels).transform(np.array([[108.0, 108.0, 122.0]]))
+    np.testing.assert_array_equal(unseen[:, :2], unseen[:, 2:])
+
+
+def test_summary_tells_one_ccd_from_all() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(60, 3)).astype(np.float32)
+    expnum = np.repeat([7, 8, 9], 20)
+    vectors[20:40] += 10  # all CCDs of exposure 8
+    vectors[45] += 10  # one CCD of exposure 9
+    order = rng.permutation(60)
+    exposures, summaries = summarise(expnum[order], vectors[order])
+    assert exposures.tolist() == [7, 8, 9]
+    median, low, _, _, high, spread = np.split(summaries, 6, axis=1)
+    assert (median[1] > 9).all() and (np.abs(median[[0, 2]]) < 1).all()
+    assert (high[2] > 8).all() and (high[:2] < 5).all()
+    assert (low > -5).all()
+    assert (spread[2] > spread[0]).all()
