@@ -13,9 +13,8 @@ registers); and of the last block only the class token is computed, since nothin
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embedders.pixels import STRETCHES
-from embedders.torch_embedder import PRECISIONS, TorchEmbedder
+from embedders.torch_embedder import PRECISIONS, TorchEmbedder, quiet
 from embedders.weights import Published, checksum, find
 from lake.errors import SurveyError
 
@@ -246,7 +245,7 @@ def load(weights: Path, shape: Architecture) -> Any:
     if weights.is_dir():
         kind = _kind(shape)
         try:
-            with _quiet():
+            with quiet():
                 model = kind.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError, RuntimeError) as error:
             raise SurveyError(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
@@ -291,18 +290,6 @@ def blank(shape: Architecture, grid: int = 37) -> Any:
         settings["num_register_tokens"] = shape.n_registers
     kind = _kind(shape)
     return kind(kind.config_class(**settings))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing a bar for what takes a second."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
 
 
 def _kind(shape: Architecture) -> Any:

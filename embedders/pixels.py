@@ -22,16 +22,21 @@ def _background(pixels: Tensor) -> Tensor:
 
 
 def _asinh(pixels: Tensor) -> Tensor:
-    """Compress by arcsinh in units of the noise, then stretch to what the model was trained on.
+    """Make a photograph of it and give that the range of those that DINOv2 was trained on."""
+    return _DARKEST + photograph(pixels) * (_BRIGHTEST - _DARKEST)
 
-    Percentiles 0.5 and 99.8 go to the darkest and the brightest value of a normalised photograph.
+
+def photograph(pixels: Tensor) -> Tensor:
+    """Compress by arcsinh in units of the noise, then stretch to 0 … 1.
+
+    Percentile 0.5 becomes black, percentile 99.8 white.
     """
     compressed = torch.asinh((pixels - pixels.median()) / _noise(pixels))
     ordered = _sample(compressed).sort().values
     last = len(ordered) - 1
     low, high = ordered[round(0.005 * last)], ordered[round(0.998 * last)]
     scaled = (compressed - low) / (high - low).clamp(min=1e-6)
-    return _DARKEST + scaled.clamp(0, 1) * (_BRIGHTEST - _DARKEST)
+    return scaled.clamp(0, 1)
 
 
 def _noise(pixels: Tensor) -> Tensor:

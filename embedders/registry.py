@@ -91,10 +91,14 @@ def names() -> list[str]:
 def embedder(options: Options) -> Embedder | DeviceEmbedder:
     """Return the embedder called `options.name`, with modifiers behind it joined by ``.``.
 
+    An unknown name with a folder of weights is a backbone of transformers.
+
     Raises `SurveyError` for a name or options it does not know, or when its weights are missing.
     """
     known = _builtin() | _others()
     make = known.get(options.name) or known.get(options.name.split(".")[0])
+    if make is None and options.weights is not None and options.weights.is_dir():
+        make = _backbone
     if make is None:
         raise SurveyError(f"no embedder {options.name!r}; there are {', '.join(names())}")
     return make(options)
@@ -128,6 +132,21 @@ def _statistics(options: Options) -> Embedder:
     if options.weights is not None or options.precision is not None:
         raise SurveyError("the embedder statistics has no weights and no precision to choose")
     return StatisticsEmbedder()
+
+
+def _backbone(options: Options) -> DeviceEmbedder:
+    from embedders.backbone import BackboneEmbedder
+    from lake.paths import check_name
+
+    if options.weights is None:
+        raise SurveyError(f"embedder {options.name!r}: name the model's folder with --weights")
+    return BackboneEmbedder(
+        check_name("embedder", options.name),
+        options.weights,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+    )
 
 
 def _dinov2(options: Options) -> DeviceEmbedder:

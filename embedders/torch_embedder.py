@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -105,6 +105,18 @@ class TorchEmbedder:
             batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
             vectors.append(self.embed_prepared(batch))
         return np.concatenate(vectors)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing a bar for what takes a second."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _device(name: str) -> torch.device:
