@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -88,6 +89,8 @@ class Bench:
         if not on_gpu:
             print("no GPU here: the model runs on the cores, with an input they can bear")
         self.tell("machine", f"{arguments.workers} reading processes, {cores()} cores, {where}")
+        load = os.getloadavg()[0]
+        self.tell("load before", load, "processes", "busy: not a fair run" if load > 0.5 else "")
         self.tell("embedder", f"{name}, {self.embedder.precision}, batch {self.batch_size}")
 
     @property

@@ -128,7 +128,8 @@ def _outcomes(task: FileTask, measure: Measure | None) -> Iterator[tuple[int, np
             for index, ccd in enumerate(task.ccds):
                 try:
                     pixels = read_ccd(file, task.path, ccd.hdu, ccd.name)
-                    if not np.isfinite(pixels).any():
+                    # A few rows nearly always settle it, at a fraction of the cost.
+                    if not (np.isfinite(pixels[::64]).any() or np.isfinite(pixels).any()):
                         raise SurveyError("the image is empty or has no finite pixel")
                     yield index, pixels if measure is None else measure.embed([pixels])[0]
                 except SurveyError as error:
