@@ -24,6 +24,9 @@ CONTEXT = {"knn": "none", "two-step": "band"}
 #: Classifiers that decide between good and bad before the class.
 GOOD_FIRST = ("two-step",)
 
+#: Trees of each step of ``two-step``.
+TREES = 100
+
 #: Types that a model file may hold, beside those that skops takes for harmless.
 TYPES = (
     "classifiers.forest.Deviations",
@@ -57,7 +60,7 @@ def build(
         return Pipeline(
             [
                 ("deviations", Deviations(median=context != "none", band=context == "band")),
-                ("classifier", TwoStep(100, min_samples_leaf=2, seed=seed)),
+                ("classifier", TwoStep(TREES, min_samples_leaf=2, seed=seed)),
             ]
         )
     raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")

@@ -27,6 +27,8 @@ from lake.store import Lake, Partition
 #: Quantiles over an exposure's CCDs of their deviation from its median vector.
 _QUANTILES = (0.0, 0.05, 0.95, 1.0)
 _FOLDS = 5
+#: Trees of each step.
+TREES = 300
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ class ExposureJudge:
     Attributes
     ----------
     pipeline : from summaries (n, f) to class probabilities.
-    threshold : probability of being bad from which an exposure is judged so: where F2, which
-        counts recall twice, was highest on nights that were left out in turn. What is missed is
-        lost, what is found for nothing is looked at once more.
+    threshold : probability of being bad from which an exposure is judged so: where F1 was highest
+        on nights that were left out in turn.
     extents : by class, the share of an exposure's CCDs that is usually labelled.
     """
 
@@ -165,17 +166,17 @@ def fit_judge(sample: Sample, share: np.ndarray, seed: int = 0) -> ExposureJudge
 
 
 def _best_threshold(bad: np.ndarray, chance: np.ndarray) -> float:
-    """Return the probability at which F2 is highest: midway to the next lower one."""
+    """Return the probability at which F1 is highest: midway to the next lower one."""
     known = np.isfinite(chance)
     precision, recall, thresholds = precision_recall_curve(bad[known], chance[known])
-    f2 = 5 * precision * recall / np.maximum(4 * precision + recall, 1e-9)
-    best = int(f2[:-1].argmax())
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    best = int(f1[:-1].argmax())
     below = thresholds[best - 1] if best else thresholds[best]
     return float((thresholds[best] + below) / 2)
 
 
 def _fitted(sample: Sample, seed: int) -> Pipeline:
     pipeline = Pipeline(
-        [("deviations", Deviations(band=True)), ("classifier", TwoStep(300, seed=seed))]
+        [("deviations", Deviations(band=True)), ("classifier", TwoStep(TREES, seed=seed))]
     )
     return estimators.fit(pipeline, sample.vectors, sample.labels, sample.weights)

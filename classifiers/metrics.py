@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,10 +101,7 @@ def score(
             n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap
         )
         resampled = np.tensordot(draws, counts, axes=1)
-        with np.errstate(all="ignore"):
-            drawn = np.stack([_values(confusion) for confusion in resampled])
-            # A class that a draw lacks has no score there.
-            intervals = _nan_quantiles(drawn)
+        intervals = _quantiles(_values(resampled))
     occurs = total.sum(axis=1) > 0
     n_kept = total.sum()
     return Scores(
@@ -137,23 +135,18 @@ def _class_score(name: str, values: np.ndarray, support: int, intervals: np.ndar
 
 
 def _values(confusion: np.ndarray) -> np.ndarray:
-    """Return precision, recall and F1 by class, (3, n_classes)."""
-    hits = np.diag(confusion)
+    """Return precision, recall and F1 by class, (3, ..., n_classes), of (..., true, predicted)."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, true = confusion.sum(axis=-2), confusion.sum(axis=-1)
     with np.errstate(invalid="ignore"):
-        precision = hits / confusion.sum(axis=0)
-        recall = hits / confusion.sum(axis=1)
-        f1 = 2 * hits / (confusion.sum(axis=0) + confusion.sum(axis=1))
-    return np.stack([precision, recall, f1])
+        return np.stack([hits / predicted, hits / true, 2 * hits / (predicted + true)])
 
 
-def _nan_quantiles(drawn: np.ndarray) -> np.ndarray:
-    result = np.full((2, *drawn.shape[1:]), np.nan)
-    for index in np.ndindex(drawn.shape[1:]):
-        values = drawn[(slice(None), *index)]
-        values = values[np.isfinite(values)]
-        if len(values):
-            result[(slice(None), *index)] = np.quantile(values, [0.025, 0.975])
-    return result
+def _quantiles(drawn: np.ndarray) -> np.ndarray:
+    """Return the 2.5 % and 97.5 % quantiles over axis 1, of the draws in which there is a score."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All-NaN slice")
+        return np.nanquantile(drawn, [0.025, 0.975], axis=1)
 
 
 def _plain(value: float) -> float | None:

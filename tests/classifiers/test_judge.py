@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from classifiers import estimators, judge
 from classifiers.forest import Deviations
 from classifiers.judge import summarise
 from classifiers.model import load_model, model_folder
@@ -15,6 +16,12 @@ from lake.errors import SurveyError
 from lake.paths import MODEL_FILE
 from lake.store import Lake
 from tests.classifiers.conftest import CLASSES, MakeSurvey
+
+
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "TREES", 40)
+    monkeypatch.setattr(estimators, "TREES", 20)
 
 
 def _votes(lake: Lake, model: str) -> dict[int, dict]:
@@ -31,9 +38,9 @@ def test_learned_vote_names_exposures_and_ccds(make_survey: MakeSurvey) -> None:
     lake = survey.lake
     summary = train(lake, "toy", "two", classifier="two-step")
     assert summary.scores[0.0].accuracy > 0.9
-    judge = summary.model.judge
-    assert judge is not None
-    assert judge.extents[CLASSES.index("Noise")] == pytest.approx(0.3)
+    learned = summary.model.judge
+    assert learned is not None
+    assert learned.extents[CLASSES.index("Noise")] == pytest.approx(0.3)
     predict(lake, "two")
     vote(lake, "two", rule="learned", min_probability=0.7)
     held_out = {name.split("/")[1] for name in summary.held_out}
