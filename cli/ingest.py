@@ -1,4 +1,4 @@
-"""Reading what a survey already has: `ingest ccds`, `ingest reports`."""
+"""Reading what a survey already has: `ingest ccds`, `ingest reports`, `ingest images`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class Source(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    group = typer.Typer(no_args_is_help=True, help="Read CCD tables and bad-exposure lists.")
+    group = typer.Typer(no_args_is_help=True, help="Read CCD tables, lists and images' headers.")
     group.command("ccds")(ccds)
     group.command("reports")(reports)
+    group.command("images")(images)
     app.add_typer(group, name="ingest")
 
 
@@ -124,3 +125,41 @@ def reports(
         )
     if (summary.failed or summary.n_skipped) and strict:
         raise typer.Exit(1)
+
+
+def images(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Folder of images; names are kept from it on.")],
+    release: Annotated[str, typer.Option(help="Name to file the nights under, such as night.")],
+    pattern: Annotated[
+        str, typer.Option(help="Which files below it are images of CCDs.")
+    ] = "**/*ooi*.fits*",
+    camera: Annotated[
+        str | None, typer.Option(help="Camera of images whose INSTRUME does not name it.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read headers.")] = None,
+    force: Force = False,
+    strict: Strict = False,
+) -> None:
+    """Read images' headers into `ccds` and `exposures`, for nights that no CCD table covers."""
+    from lake.ingest_images import ingest_images
+
+    with progress("reading headers", "files") as shown:
+        summary = ingest_images(
+            session(context).lake(create=True),
+            directory,
+            release,
+            pattern=pattern,
+            camera=camera,
+            workers=workers,
+            force=force,
+            progress=shown.update,
+        )
+    say(
+        f"{summary.files:,} file(s), {summary.unchanged_files:,} unchanged; {summary.ccds:,} CCDs, "
+        f"{summary.superseded:,} superseded processings, {summary.failed:,} unusable; "
+        f"{summary.partitions:,} partitions written"
+    )
+    for reason, count in summary.unusable.items():
+        say(f"  unusable: {reason}: {count:,}")
+    finish(summary.failed, strict)

@@ -120,7 +120,7 @@ def ingest(
         with _spill_folder(lake) as folder, open_table(path, folder) as rows:
             spill = _Spill(folder, path, camera)
             spill.read(rows, progress)
-            with _locked(lake, release):
+            with locked(lake, release):
                 _commit(lake, release, path, spill, settings, sfd_dir, force, summary)
         text = json.dumps({**state, "nights": spill.keys()}, sort_keys=True)
         write_text_atomically(ledger, text)
@@ -148,7 +148,7 @@ def _is_ingested(lake: Lake, release: str, ledger: Path, state: dict[str, str]) 
 
 
 @contextlib.contextmanager
-def _locked(lake: Lake, release: str) -> Iterator[None]:
+def locked(lake: Lake, release: str) -> Iterator[None]:
     """Let one process at a time change the nights of a release: files may share a night."""
     folder = lake.root / "ccds" / f"release={release}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -367,14 +367,21 @@ def _commit(
     summary.rows += spill.rows_read
     for failure in spill.failures:
         summary.unusable[failure.error.split(" (")[0]] += 1
-    _commit_failures(lake, release, source, spill.failures)
+    rows = [asdict(failure) for failure in spill.failures]
+    record = Record("ingest-ccds", {"release": release}, {source: digest(rows)})
+    commit_failures(lake, failure_subject(release, source), spill.failures, record)
 
 
-def _commit_failures(lake: Lake, release: str, source: str, failures: list[Failure]) -> None:
-    subject = f"{release}-{digest(source)}"
+def failure_subject(release: str, source: str) -> str:
+    """Return the name under which the failures of a file of a release are kept."""
+    return f"{release}-{digest(source)}"
+
+
+def commit_failures(lake: Lake, subject: str, failures: Sequence[Failure], record: Record) -> None:
+    """Make `failures` all that the stage of `record` has to say of `subject`."""
     groups: dict[Key, list[dict[str, Any]]] = {
         (partition["camera"], partition["night"]): []
-        for partition in lake.partitions("failures", stage="ingest-ccds")
+        for partition in lake.partitions("failures", stage=record.stage)
         if partition.path.stem == subject
     }
     for failure in failures:
@@ -382,10 +389,9 @@ def _commit_failures(lake: Lake, release: str, source: str, failures: list[Failu
         groups.setdefault((row.pop("camera"), row.pop("night")), []).append(row)
     schema = table("failures").conform(pa.table({})).schema
     for (camera, night), rows in groups.items():
-        record = Record("ingest-ccds", {"release": release}, {source: digest(rows)})
         failed = pa.Table.from_pylist(rows, schema=schema)
         keys = {"camera": camera, "night": night}
-        lake.write_failures("ingest-ccds", subject, keys, failed, record)
+        lake.write_failures(record.stage, subject, keys, failed, record)
 
 
 def latest_processing(rows: pa.Table) -> pa.Table:
