@@ -88,17 +88,23 @@ def query(
     """Run a named query."""
     from queries.named import missing_tables, run_query
 
-    parameters = {}
-    for text in param or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise SurveyError(f"--param {text!r}: expected NAME=VALUE")
-        parameters[key] = value
+    parameters = parse_parameters(param or [])
     lake = session(context).lake()
     rows = run_query(lake, name, parameters, query_dir)
     if missing := missing_tables(lake, name, query_dir):
         say(f"note: the lake has no {', '.join(missing)} yet, so those count as empty")
     emit(rows, form, output, title=name)
+
+
+def parse_parameters(texts: list[str]) -> dict[str, str]:
+    """Return NAME -> VALUE of texts ``NAME=VALUE``; raises `SurveyError` for another form."""
+    parameters = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SurveyError(f"--param {text!r}: expected NAME=VALUE")
+        parameters[key] = value
+    return parameters
 
 
 def queries(

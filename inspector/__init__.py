@@ -1,1 +1,1 @@
-"""The web page where people look and judge."""
+"""The web page where people look and judge, and what their verdicts come to."""

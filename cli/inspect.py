@@ -1,0 +1,264 @@
+"""People in the loop: `inspect`, `inspections status`, `close`, `merge`, `export`, `import`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.data import QueryDir
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import say, session
+from lake.errors import SurveyError
+
+if TYPE_CHECKING:
+    from inspector.rounds import Round
+    from lake.store import Lake
+
+RoundArgument = Annotated[str, typer.Argument(metavar="ROUND", help="Name of the round.")]
+
+
+class MergeRule(StrEnum):
+    """How several verdicts make one."""
+
+    any = "any"
+    majority = "majority"
+    all = "all"
+    quasar = "quasar"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(inspect)
+    group = typer.Typer(no_args_is_help=True, help="Rounds of inspection and what they say.")
+    group.command("status")(status)
+    group.command("close")(close)
+    group.command("merge")(merge)
+    group.command("export")(export)
+    group.command("import")(import_)
+    app.add_typer(group, name="inspections")
+
+
+def inspect(
+    context: typer.Context,
+    round_name: Annotated[
+        str, typer.Option("--round", help="The round: opened when it exists, else made.")
+    ],
+    images: Annotated[
+        Path, typer.Option(help="Folder of the images, as the CCD table names them.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A new round: what this model votes bad. Its predictions are shown."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A new round: the rows of this named query.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the query.")
+    ] = None,
+    query_dir: QueryDir = None,
+    release: Annotated[
+        str | None, typer.Option(help="A new round: release whose tables and images are shown.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; others than the loopback need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8642,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Token that signing in needs; made beyond the loopback when not given."),
+    ] = None,
+    cache_size: Annotated[
+        float, typer.Option(min=0, help="Drawn images kept in the lake, at most, in GB.")
+    ] = 2.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 2,
+) -> None:
+    """Serve the web page on which people look at a round and judge."""
+    from inspector.serve import serve
+
+    lake = session(context).lake()
+    round = _open_or_make(lake, round_name, model, query, param or [], query_dir, release)
+    serve(round, images, host, port, token, model, int(cache_size * 1e9), workers, say=say)
+
+
+def _open_or_make(
+    lake: Lake,
+    name: str,
+    model: str | None,
+    query: str | None,
+    param: list[str],
+    query_dir: Path | None,
+    release: str | None,
+) -> Round:
+    from cli.data import parse_parameters
+    from inspector import rounds
+
+    if name in rounds.round_names(lake):
+        round = rounds.load(lake, name)
+        made_of = {"query": query, "release": release}
+        for option, value in made_of.items():
+            if value is not None and round.origin.get(option) != value:
+                raise SurveyError(
+                    f"round {name} exists and is frozen, and not of --{option} {value}: leave the "
+                    "option out to open it, or name another round"
+                )
+        return round
+    origin = {"model": model, "query": query, "param": param, "release": release}
+    if query is not None:
+        chosen = rounds.subjects_from_query(
+            lake, query, parse_parameters(param), query_dir, release
+        )
+    elif model is not None:
+        chosen = rounds.subjects_from_votes(lake, model, release)
+    else:
+        return rounds.load(lake, name)  # which says what to do
+    round = rounds.freeze(lake, name, chosen, origin)
+    unknown = sum(subject.night is None for subject in chosen)
+    say(
+        f"round {name}: {len(chosen):,} frozen"
+        + (f", {unknown:,} of them in no CCD table and so without image" if unknown else "")
+    )
+    return round
+
+
+def status(context: typer.Context, form: FormatOption = None, output: OutputOption = None) -> None:
+    """Every round: how many it has, who has judged how many, and whether it is closed."""
+    import pyarrow as pa
+
+    from inspector import rounds
+
+    lake = session(context).lake()
+    rows = []
+    for name in rounds.round_names(lake):
+        round = rounds.load(lake, name)
+        judged = {who: rounds.count_judged(round, who) for who in round.inspectors()}
+        merged = lake.path("outcomes", {"round": name}).exists()
+        state = "merged" if merged else "closed" if round.is_closed else "open"
+        who = [f"{inspector} {count}" for inspector, count in judged.items()]
+        rows.append((name, state, len(round.subjects), who))
+    columns = [[row[index] for row in rows] for index in range(4)]
+    kinds = [pa.string(), pa.string(), pa.int64(), pa.list_(pa.string())]
+    names = ("round", "state", "subjects", "judged")
+    table = {
+        name: pa.array(values, kind)
+        for name, values, kind in zip(names, columns, kinds, strict=True)
+    }
+    emit(pa.table(table), form, output)
+
+
+def close(
+    context: typer.Context,
+    round_name: RoundArgument,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also when somebody is not through.")
+    ] = False,
+) -> None:
+    """Close a round: nothing more is taken, and inspectors see each other's verdicts."""
+    from inspector.closing import close as close_round
+    from inspector.closing import judgements_of
+    from inspector.merge import disagree
+    from inspector.rounds import load
+
+    round = load(session(context).lake(), round_name)
+    for who, count in close_round(round, unfinished).items():
+        say(f"{who}: {count:,} of {len(round.subjects):,} judged")
+    disputed = sum(disagree(list(said.values())) for _, said in judgements_of(round))
+    say(
+        f"round {round_name} is closed; they disagree on {disputed:,}, which the page shows a "
+        f"merger under /merge; `survey-qa inspections merge {round_name}` then makes one verdict "
+        "of each"
+    )
+
+
+def merge(
+    context: typer.Context,
+    round_name: RoundArgument,
+    rule: Annotated[
+        MergeRule,
+        typer.Option(help="What makes a verdict where no merger has settled it; see README."),
+    ] = MergeRule.majority,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Make one verdict of each subject of a closed round, and show who differs from whom."""
+    import pyarrow as pa
+
+    from inspector.closing import merge_round
+    from inspector.rounds import load
+
+    round = load(session(context).lake(), round_name)
+    outcomes, found, unsettled = merge_round(round, rule.value)
+    counts = dict.fromkeys(("bad", "good", "unsure"), 0)
+    for _, outcome in outcomes:
+        counts[outcome.verdict] += 1
+    settled = sum(outcome.settled_by is not None for _, outcome in outcomes)
+    say(
+        f"round {round_name}: {len(outcomes):,} merged by {rule.value}: "
+        + ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+        + f"; {settled:,} settled by a merger, {unsettled:,} disagreements by the rule"
+    )
+    if found.subjects:
+        say(
+            f"{found.subjects:,} were seen by two or more: {found.unanimous:,} unanimous, Fleiss' "
+            f"kappa {_kappa(found.kappa_verdict)} over verdicts, {_kappa(found.kappa_class)} over "
+            "classes"
+        )
+    names = ("inspector", "says", "other", "other_says")
+    rows = pa.table(
+        {
+            name: pa.array([key[index] for key in found.differences], pa.string())
+            for index, name in enumerate(names)
+        }
+        | {"subjects": pa.array(list(found.differences.values()), pa.int64())}
+    )
+    emit(rows, form, output, title="who differs from whom")
+
+
+def _kappa(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def export(
+    context: typer.Context,
+    round_name: RoundArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write to instead of the screen.")
+    ] = None,
+) -> None:
+    """Write a closed round as CSV, a pair of columns an inspector."""
+    from inspector.closing import export as export_csv
+
+    content = export_csv(session(context).lake(), round_name)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise SurveyError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Inspection CSV.")],
+    round_name: Annotated[
+        str | None, typer.Option("--round", help="Name of the round [default: the file's stem].")
+    ] = None,
+    camera: Annotated[str, typer.Option(help="Camera whose exposures are listed.")] = "decam",
+) -> None:
+    """Read an inspection CSV as a closed round, to be merged, settled and exported."""
+    from inspector.closing import import_csv
+
+    lake = session(context).lake(create=True)
+    round, summary = import_csv(lake, file, round_name or file.stem, camera)
+    say(
+        f"{file.name}: {len(round.subjects):,} exposures, {len(round.inspectors())} inspectors, "
+        f"{sum(each.reports for each in summary.files):,} verdicts in round {round.name}"
+    )
+    for name, line, why in summary.skipped:
+        say(f"  skipped: {name}, line {line}: {why}")

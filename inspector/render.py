@@ -1,0 +1,357 @@
+"""Drawing exposures in processes of their own, the one that somebody waits for first.
+
+Everything here runs on the server's event loop; only decoding (processes) and drawing (threads) do
+not. Saving verdicts shares none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.cache import ImageCache
+from inspector.focal_plane import Layout, Place
+from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
+from inspector.stretch import STRETCHES, Stretch, grey, limits
+from lake.errors import SurveyError
+from lake.store import file_fingerprint
+
+#: CCDs that one task reads: few, so that they appear one after another; a file is opened for each.
+CCDS_PER_TASK = 6
+#: Tasks that may wait; beyond, those that were asked for first are given up.
+MAX_WAITING = 600
+#: Exposures whose pixels are kept in memory, for another stretch.
+MAX_KEPT = 6
+#: Drawings that may be asked for at once.
+MAX_DRAWING = 200
+_VERSION = 1
+
+Pixels = NDArray[np.float32]
+
+
+class Busy(Exception):  # noqa: N818
+    """Too much is waiting; ask again later."""
+
+
+class NoImage(Exception):  # noqa: N818
+    """There is no image, and why."""
+
+
+@dataclass(eq=False)
+class _Task:
+    """Work for a process; `level` 0 is waited for, 1 is ahead of need.
+
+    `batch` counts what was asked for, `number` the tasks.
+    """
+
+    level: int
+    batch: int
+    number: int
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    done: asyncio.Future[Any]
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """What comes first: of what is waited for the latest, a person may have moved on; of what
+        is ahead of need the nearest."""
+        return self.level, self.batch if self.level else -self.batch, self.number
+
+
+@dataclass(eq=False)
+class Exposure:
+    """The binned CCDs of an exposure, as they come."""
+
+    layout: Layout
+    binning: int
+    tasks: list[_Task] = field(default_factory=list)
+    ccds: dict[int, asyncio.Future[dict[int, Pixels | str]]] = field(default_factory=dict)
+    scales: dict[Stretch, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all CCDs have come."""
+        return all(future.done() for future in self.ccds.values())
+
+
+class Renderer:
+    """Draws exposures, CCDs and thumbnails as JPEG.
+
+    Parameters
+    ----------
+    images : the folder that image files are relative to; nothing outside it is read.
+    workers : processes that decode.
+    """
+
+    def __init__(self, images: Path, cache: ImageCache, workers: int = 2) -> None:
+        self.images = images.resolve()
+        self.cache = cache
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(2, "draw")
+        self._waiting: list[_Task] = []
+        self._wake = asyncio.Condition()
+        self._batches = itertools.count()
+        self._numbers = itertools.count()
+        self._kept: OrderedDict[str, Exposure] = OrderedDict()
+        self._drawing: dict[str, asyncio.Task[bytes]] = {}
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the processes."""
+        self._pool = self._new_pool()
+        self._loops = [asyncio.create_task(self._work()) for _ in range(self.workers)]
+
+    async def stop(self) -> None:
+        """End the processes; what is waiting is given up."""
+        for loop in (*self._loops, *self._drawing.values()):
+            loop.cancel()
+        for task in self._waiting:
+            task.done.cancel()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def is_ready(self, layout: Layout, size: int, stretch: Stretch) -> bool:
+        """Tell whether `mosaic` would answer at once."""
+        with contextlib.suppress(NoImage):
+            return self.cache.has(self._key(layout, size, stretch))
+        return False
+
+    async def mosaic(
+        self, layout: Layout, size: int, stretch: Stretch, ahead: bool = False
+    ) -> bytes:
+        """Return all CCDs of `layout` as one JPEG whose longer side has about `size` pixels.
+
+        Raises
+        ------
+        NoImage : not one CCD can be read.
+        Busy : too much is waiting.
+        """
+        key = self._key(layout, size, stretch)
+        return await self._once(key, lambda: self._mosaic(key, layout, size, stretch, ahead))
+
+    async def tile(self, layout: Layout, size: int, ccdnum: int, stretch: Stretch) -> bytes:
+        """Return one CCD of a mosaic as soon as it is decoded, in grey levels near the mosaic's.
+
+        Raises `NoImage` when the CCD is not there or cannot be read, `Busy` as `mosaic`.
+        """
+        place = _place(layout, ccdnum)
+        exposure = self._exposure(layout, size, ahead=False)
+        pixels = (await _shielded(exposure.ccds[ccdnum]))[ccdnum]
+        if isinstance(pixels, str):
+            raise NoImage(pixels)
+        return await self._in_thread(_draw_tile, exposure, place, pixels, stretch)
+
+    async def whole(self, layout: Layout, ccdnum: int, stretch: Stretch) -> bytes:
+        """Return one CCD at full resolution; raises as `tile`."""
+        place = _place(layout, ccdnum)
+        path = self._path(place)
+        wanted = (place.ccdnum, place.ccdname, place.hdu)
+        key = ImageCache.key(_VERSION, "whole", path, _fingerprint(path), wanted, stretch)
+
+        async def draw() -> bytes:
+            task = self._submit(
+                0, next(self._batches), draw_whole, str(path), wanted, place.turn, stretch
+            )
+            image = await task.done
+            if isinstance(image, str):
+                raise NoImage(image)
+            self.cache.put(key, image)
+            return image
+
+        return await self._once(key, draw)
+
+    async def _once(self, key: str, draw: Callable[[], Any]) -> bytes:
+        """Draw what is not in the cache, once however many ask."""
+        image = self.cache.get(key)
+        if image is not None:
+            return image
+        if key not in self._drawing:
+            if len(self._drawing) >= MAX_DRAWING:
+                raise Busy
+            task = asyncio.create_task(draw())
+            self._drawing[key] = task
+            task.add_done_callback(lambda _: self._drawing.pop(key, None))
+            # Nobody may be left to hear of a failure.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await _shielded(self._drawing[key])
+
+    async def _mosaic(
+        self, key: str, layout: Layout, size: int, stretch: Stretch, ahead: bool
+    ) -> bytes:
+        exposure = self._exposure(layout, size, ahead)
+        found: dict[int, Pixels | str] = {}
+        for future in list(exposure.ccds.values()):
+            found |= await _shielded(future)
+        ccds = {number: each for number, each in found.items() if not isinstance(each, str)}
+        if not ccds:
+            raise NoImage(next((text for text in found.values() if isinstance(text, str)), ""))
+        image = await self._in_thread(_draw_mosaic, exposure, ccds, stretch)
+        self.cache.put(key, image)
+        return image
+
+    def _exposure(self, layout: Layout, size: int, ahead: bool) -> Exposure:
+        """Return the exposure being read, having asked for it where it was not."""
+        level = 1 if ahead else 0
+        key = self._key(layout, size, STRETCHES[0])
+        exposure = self._kept.get(key)
+        if exposure is not None and not any(f.cancelled() for f in exposure.ccds.values()):
+            for task in exposure.tasks:
+                task.level = min(task.level, level)
+            self._kept.move_to_end(key)
+            return exposure
+        exposure = Exposure(layout, layout.binning(size))
+        order = next(self._batches)
+        files: dict[Path, list[Place]] = {}
+        for place in layout.places:
+            files.setdefault(self._path(place), []).append(place)
+        for path, places in files.items():
+            for batch in _outwards(places, CCDS_PER_TASK):
+                wanted = [(place.ccdnum, place.ccdname, place.hdu) for place in batch]
+                task = self._submit(level, order, read_binned, str(path), wanted, exposure.binning)
+                exposure.tasks.append(task)
+                exposure.ccds |= {place.ccdnum: task.done for place in batch}
+        self._kept[key] = exposure
+        done = [name for name, each in self._kept.items() if each.is_done and name != key]
+        for name in done[: max(0, len(self._kept) - MAX_KEPT)]:
+            del self._kept[name]
+        return exposure
+
+    def _submit(self, level: int, batch: int, work: Callable[..., Any], *arguments: Any) -> _Task:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        task = _Task(level, batch, next(self._numbers), work, arguments, done)
+        self._waiting.append(task)
+        while len(self._waiting) > MAX_WAITING:
+            given_up = max(self._waiting, key=lambda each: each.rank)
+            self._waiting.remove(given_up)
+            given_up.done.cancel()
+        asyncio.ensure_future(self._notify())  # noqa: RUF006
+        return task
+
+    async def _notify(self) -> None:
+        async with self._wake:
+            self._wake.notify()
+
+    async def _work(self) -> None:
+        """Give one process after another task to do, by rank."""
+        loop = asyncio.get_running_loop()
+        while True:
+            async with self._wake:
+                await self._wake.wait_for(lambda: self._waiting)
+                task = min(self._waiting, key=lambda each: each.rank)
+                self._waiting.remove(task)
+            pool = self._pool
+            try:
+                result = await loop.run_in_executor(pool, task.work, *task.arguments)
+            except BrokenProcessPool:
+                if self._pool is pool:  # the first to notice
+                    self._pool = self._new_pool()
+                error = NoImage("the process that read this image has died: is the file damaged?")
+                if not task.done.done():
+                    task.done.set_exception(error)
+            except Exception as error:
+                if not task.done.done():
+                    task.done.set_exception(error)
+            else:
+                if not task.done.done():
+                    task.done.set_result(result)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        # Spawned: forking a process that runs threads can hang the child.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(
+            self.workers, mp_context=context, initializer=live_with, initargs=(os.getpid(),)
+        )
+
+    async def _in_thread(self, work: Callable[..., bytes], *arguments: Any) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def _path(self, place: Place) -> Path:
+        """Return an image's file; raises `NoImage` for one that is not in the image folder."""
+        path = (self.images / place.file).resolve()
+        if not place.file or not path.is_relative_to(self.images):
+            raise NoImage(f"{place.file or 'the CCD table'}: names no file in the image folder")
+        if not path.is_file():
+            raise NoImage(f"{place.file}: no such file in the image folder")
+        return path
+
+    def _key(self, layout: Layout, size: int, stretch: Stretch) -> str:
+        paths = {self._path(place) for place in layout.places}
+        prints = sorted((str(path), _fingerprint(path)) for path in paths)
+        return ImageCache.key(_VERSION, prints, layout.places, layout.binning(size), stretch)
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return file_fingerprint(path)
+    except OSError as error:
+        raise NoImage(str(SurveyError(f"{path.name}: {error.strerror}"))) from error
+
+
+def _place(layout: Layout, ccdnum: int) -> Place:
+    for place in layout.places:
+        if place.ccdnum == ccdnum:
+            return place
+    raise NoImage(f"the exposure has no CCD {ccdnum}")
+
+
+async def _shielded(future: asyncio.Future[Any]) -> Any:
+    """Wait for work that goes on when the one who waits goes away."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if future.cancelled():
+            raise Busy from None
+        raise
+
+
+def _outwards(places: list[Place], size: int) -> list[list[Place]]:
+    """Split CCDs into batches, from the middle of the focal plane outwards."""
+    ordered = sorted(
+        places,
+        key=lambda p: (p.left + p.width / 2 - 0.5) ** 2 + (p.top + p.height / 2 - 0.5) ** 2,
+    )
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _draw_tile(exposure: Exposure, place: Place, pixels: Pixels, stretch: Stretch) -> bytes:
+    if stretch not in exposure.scales:
+        # The first CCD to come sets the scale of the others; the mosaic then uses them all.
+        exposure.scales[stretch] = limits(pixels, stretch)
+    return to_jpeg(place.turn.apply(grey(pixels, *exposure.scales[stretch], stretch)))
+
+
+def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) -> bytes:
+    layout, binning = exposure.layout, exposure.binning
+    # Every CCD counts the same, also the one whose values are far off.
+    sample = np.concatenate(
+        [pixels.ravel()[:: max(1, pixels.size // 1000)] for pixels in ccds.values()]
+    )
+    low, high = limits(sample, stretch)
+    tiles = [
+        (place, place.turn.apply(grey(ccds[place.ccdnum], low, high, stretch)))
+        for place in layout.places
+        if place.ccdnum in ccds
+    ]
+    height = max(round(layout.height / binning), *(tile.shape[0] for _, tile in tiles))
+    width = max(round(layout.width / binning), *(tile.shape[1] for _, tile in tiles))
+    canvas = np.zeros((height, width), np.uint8)
+    for place, tile in tiles:
+        top = min(round(place.top * height), height - tile.shape[0])
+        left = min(round(place.left * width), width - tile.shape[1])
+        canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return to_jpeg(canvas)

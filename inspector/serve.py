@@ -1,0 +1,116 @@
+"""Putting the page together, and serving it."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from inspector.cache import ImageCache
+from inspector.desk import Desk
+from inspector.facts import Facts, find_model
+from inspector.guard import Sessions, is_loopback, read_secret
+from inspector.neighbours import Neighbours
+from inspector.render import Renderer
+from inspector.rounds import Round
+from inspector.server import make_app
+from lake.errors import SurveyError
+
+#: Folder of drawn images in a lake; its name keeps readers of Parquet out.
+IMAGES = ".inspection-images"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def build_app(
+    round: Round,
+    images: Path,
+    model: str | None = None,
+    access: str | None = None,
+    any_host: bool = False,
+    cache_bytes: int = 2 << 30,
+    workers: int = 2,
+) -> Starlette:
+    """Return the page of a round as an ASGI application.
+
+    Parameters
+    ----------
+    images : folder that the CCD table's image files are relative to.
+    model : whose predictions are shown; by default the round's own, or the lake's only one.
+    access : token that signing in needs; None for none.
+    any_host : whether the page may be asked for under any name, for servers beyond the loopback.
+
+    Raises
+    ------
+    SurveyError : the image folder is missing, or the model has no predictions.
+    """
+    if not images.is_dir():
+        raise SurveyError(f"--images {images}: no such folder")
+    lake = round.lake
+    facts = Facts(lake, find_model(lake, model or round.origin.get("model")))
+    listed = sorted({p["night"] for p in lake.partitions("labels")})
+    neighbours = Neighbours(lake, facts.embedder, round.subjects, listed)
+    desk = Desk(lake, round, facts, neighbours)
+    renderer = Renderer(images, ImageCache(lake.root / IMAGES, cache_bytes), workers)
+    sessions = Sessions(read_secret(lake.root), access, round.name)
+    return make_app(desk, renderer, sessions, None if any_host else _LOOPBACK)
+
+
+def serve(
+    round: Round,
+    images: Path,
+    host: str = "127.0.0.1",
+    port: int = 8642,
+    token: str | None = None,
+    model: str | None = None,
+    cache_bytes: int = 2 << 30,
+    workers: int = 2,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the page of a round until interrupted.
+
+    Beyond the loopback address a token is needed; without `token` one is made and told in the
+    address that `say` is given.
+
+    Raises
+    ------
+    SurveyError : the address cannot be served, or as `build_app`.
+    """
+    import uvicorn
+
+    outside = not is_loopback(host)
+    if outside and not token:
+        token = secrets.token_urlsafe(24)
+    app = build_app(round, images, model, token, outside, cache_bytes, workers)
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}/"
+    say(
+        f"round {round.name}: {len(round.subjects):,} to look at; open {address}"
+        + (f"?token={token}" if token else "")
+    )
+    with listening:
+        uvicorn.Server(config).run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        return listening
+    except (OSError, OverflowError) as error:
+        raise SurveyError(
+            f"cannot serve on {host}:{port}: {error}; choose another --port"
+        ) from error

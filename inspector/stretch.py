@@ -1,0 +1,80 @@
+"""From pixel values to grey levels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stretch = Literal["zscale", "arcsinh", "percentile"]
+STRETCHES: tuple[Stretch, ...] = ("zscale", "arcsinh", "percentile")
+
+_SAMPLE = 20_000
+#: Contrast of zscale, as IRAF and ds9 have it.
+_CONTRAST = 0.25
+_CLIP, _ROUNDS, _LEAST_KEPT = 2.5, 5, 0.5
+#: Grey level of a pixel without a value.
+BLANK = 0
+
+
+def limits(values: NDArray[np.float32], stretch: Stretch) -> tuple[float, float]:
+    """Return the values that become black and white; (0, 1) where there is nothing to see.
+
+    `values` may have any shape; those that are not finite do not count.
+    """
+    sample = values.ravel()
+    sample = sample[:: max(1, sample.size // _SAMPLE)]
+    sample = np.sort(sample[np.isfinite(sample)]).astype(np.float64)
+    if sample.size == 0:
+        return 0.0, 1.0
+    if stretch == "zscale":
+        low, high = _zscale(sample)
+    elif stretch == "percentile":
+        low, high = (float(value) for value in np.percentile(sample, (1, 99)))
+    else:
+        middle, scatter = _sky(sample)
+        low, high = middle - 3 * scatter, float(np.percentile(sample, 99.9))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def grey(
+    values: NDArray[np.float32], low: float, high: float, stretch: Stretch
+) -> NDArray[np.uint8]:
+    """Return grey levels of the shape of `values`, from 1 at `low` to 255; 0 is no value."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+        if stretch == "arcsinh":
+            # The knee is where the sky's scatter ends: `limits` puts black 3 sigma below the sky.
+            bend = np.float32(40.0)
+            scaled = np.arcsinh(scaled * bend) / np.arcsinh(bend)
+        levels = scaled * 254 + 1
+    return np.where(np.isfinite(levels), levels, BLANK).astype(np.uint8)
+
+
+def _sky(ordered: NDArray[np.float64]) -> tuple[float, float]:
+    middle = float(np.median(ordered))
+    return middle, 1.4826 * float(np.median(np.abs(ordered - middle)))
+
+
+def _zscale(ordered: NDArray[np.float64]) -> tuple[float, float]:
+    """The algorithm of IRAF's display task: a line through the sorted values, clipped."""
+    count = ordered.size
+    low, high = float(ordered[0]), float(ordered[-1])
+    x = np.arange(count) - (count - 1) / 2
+    kept = np.ones(count, bool)
+    slope = intercept = 0.0
+    for _ in range(_ROUNDS):
+        if kept.sum() < max(5, _LEAST_KEPT * count):
+            return low, high
+        slope, intercept = np.polyfit(x[kept], ordered[kept], 1)
+        residual = ordered - (slope * x + intercept)
+        scatter = float(residual[kept].std())
+        again = kept & (np.abs(residual) <= _CLIP * scatter)
+        if scatter == 0 or again.sum() == kept.sum():
+            break
+        kept = again
+    middle = float(np.median(ordered))
+    slope /= _CONTRAST
+    reach = slope * (count - 1) / 2
+    return max(low, middle - reach), min(high, middle + reach)
