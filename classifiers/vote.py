@@ -91,12 +91,12 @@ def vote(
             stale.append((partition, record))
     n_exposures = n_bad = 0
     if stale:
-        rows = None
+        counted = {}
         if trained is None:
-            rows = _votes(lake, model, [partition for partition, _ in stale], settings)
+            counted = _votes(lake, model, [partition for partition, _ in stale], settings)
         for number, (partition, record) in enumerate(stale, start=1):
             if trained is None:
-                mine = _of_night(rows, partition)
+                mine = counted[partition]
             else:
                 mine = judged_votes(lake, trained, partition, min_probability, min_fraction)
             lake.write("votes", dict(partition.keys), mine, record)
@@ -109,10 +109,10 @@ def vote(
 
 def _votes(
     lake: Lake, model: str, partitions: Sequence[Partition], settings: dict[str, Any]
-) -> pa.Table:
+) -> dict[Partition, pa.Table]:
     """Count the votes of all the partitions at once: one scan, not one per night."""
     nights = [int(partition["night"]) for partition in partitions]
-    return run_sql(
+    rows = run_sql(
         lake,
         Path(queries.__path__[0], "vote.sql").read_text(),
         {
@@ -123,6 +123,17 @@ def _votes(
             **{name: value for name, value in settings.items() if name != "rule"},
         },
     )
+    values = rows.drop_columns(["camera", "night"])
+    # The rows are sorted by camera and night: each night is one piece.
+    keys = rows.select(["camera", "night"]).group_by(["camera", "night"], use_threads=False)
+    pieces, start = {}, 0
+    for row in keys.aggregate([([], "count_all")]).to_pylist():
+        pieces[row["camera"], row["night"]] = values.slice(start, row["count_all"])
+        start += row["count_all"]
+    return {
+        partition: pieces.get((partition["camera"], int(partition["night"])), values.slice(0, 0))
+        for partition in partitions
+    }
 
 
 def _classes(partitions: Sequence[Partition]) -> list[str]:
@@ -137,13 +148,6 @@ def _classes(partitions: Sequence[Partition]) -> list[str]:
             "`survey-qa predict` again"
         )
     return list(orders.pop())
-
-
-def _of_night(rows: pa.Table, partition: Partition) -> pa.Table:
-    here = pc.field("camera") == partition["camera"]
-    return rows.filter(here & (pc.field("night") == int(partition["night"]))).drop_columns(
-        ["camera", "night"]
-    )
 
 
 def _check(rule: str, min_probability: float, min_fraction: float, min_ccds: int | None) -> None:

@@ -24,7 +24,9 @@ counts as (
         night,
         expnum,
         count(*) as n_ccds,
-        count(*) filter (where is_bad) as n_bad
+        count(*) filter (where is_bad) as n_bad,
+        avg(list_extract(probabilities, list_position(string_split($classes, ','), 'good')))
+            as good_probability
     from ccd_votes
     group by all
 
@@ -74,7 +76,8 @@ named as (
 
 ),
 
-means as (
+-- Few exposures are bad; only their CCDs are looked at once more.
+bad_means as (
 
     select
         named.camera,
@@ -88,6 +91,7 @@ means as (
         ) as probability
     from named
     inner join ccd_votes using (camera, night, expnum)
+    where named.is_bad
     group by all
 
 )
@@ -99,8 +103,8 @@ select
     named.n_ccds::integer as n_ccds,
     named.n_bad::integer as n_bad,
     named.class,
-    means.probability::float as probability,
+    coalesce(bad_means.probability, named.good_probability)::float as probability,
     named.is_bad
 from named
-inner join means using (camera, night, expnum)
+left join bad_means using (camera, night, expnum)
 order by camera, night, expnum
