@@ -76,7 +76,7 @@ def embed(
     from embedders.engine import run
 
     with progress(f"embedding with {embedder}", "images") as shown:
-        watch = _Watch(shown)
+        watch = Watch(shown)
         summary = run(
             session(context).lake(),
             embedder,
@@ -114,7 +114,7 @@ def _count(text: str) -> int | None:
     return int(text)
 
 
-class _Watch:
+class Watch:
     """Draws the engine's events."""
 
     def __init__(self, shown: Progress) -> None:

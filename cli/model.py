@@ -15,6 +15,8 @@ from cli.session import finish, progress, say, session
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
 Context = StrEnum("Context", ["none", "exposure", "band"])
+Classifier = StrEnum("Classifier", {"knn": "knn", "two_step": "two-step"})
+Rule = StrEnum("Rule", ["share", "learned"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
 
 
@@ -39,7 +41,10 @@ def train(
     night: Annotated[
         list[str] | None, typer.Option(help="Learn from these nights only; repeatable.")
     ] = None,
-    classifier: Annotated[str, typer.Option(help="Kind of classifier.")] = "knn",
+    classifier: Annotated[
+        Classifier,
+        typer.Option(help="knn: the paper's; two-step: good or bad, then which, and exposures."),
+    ] = Classifier.knn,
     vector_context: Annotated[
         Context,
         typer.Option("--context", help="Join each CCD's vector with its exposure's or night's."),
@@ -68,7 +73,7 @@ def train(
             release=release,
             sources=source or (),
             nights=night,
-            classifier=classifier,
+            classifier=classifier.value,
             context=vector_context.value,
             split=split.value,
             test_fraction=test_fraction,
@@ -131,6 +136,10 @@ def predict(
 def vote(
     context: typer.Context,
     model: ModelOption,
+    rule: Annotated[
+        Rule,
+        typer.Option(help="share: of bad CCDs, as published; learned: whole exposures (two-step)."),
+    ] = Rule.share,
     min_probability: Annotated[
         float, typer.Option(help="Least probability of a bad CCD that counts.")
     ] = 0.9,
@@ -150,6 +159,7 @@ def vote(
         summary = count(
             session(context).lake(),
             model,
+            rule=rule.value,
             min_probability=min_probability,
             min_fraction=min_fraction,
             min_ccds=min_ccds,

@@ -1,0 +1,240 @@
+"""Judging a night before dawn: `night` reads, embeds, predicts and votes for what is new."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.embed import Precision, Watch, _count
+from cli.ingest import Strict
+from cli.model import ModelOption, Rule
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import finish, progress, say, session
+from lake.errors import SurveyError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lake.shares import Night
+    from lake.store import Lake
+
+#: Columns of the table of exposures judged bad.
+_SHOWN = ("night", "expnum", "band", "object", "class", "probability", "n_bad", "n_ccds",
+          "image_filename")  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(night)
+
+
+def night(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Folder that the night's images arrive in.")],
+    model: ModelOption,
+    release: Annotated[str, typer.Option(help="Name to file the CCDs under.")] = "night",
+    rule: Annotated[
+        Rule | None,
+        typer.Option(help="How to vote [default: learned where the model has, else share]."),
+    ] = None,
+    min_probability: Annotated[
+        float, typer.Option(help="Least probability of a bad CCD that counts.")
+    ] = 0.9,
+    min_fraction: Annotated[
+        float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")
+    ] = 0.5,
+    ccds_per_exposure: Annotated[
+        str, typer.Option(metavar="N|all", help="CCDs to draw from each exposure.")
+    ] = "all",
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of further images that the lake knows of the night; repeatable."),
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="Which files below the folder are images of CCDs.")
+    ] = "**/*ooi*.fits*",
+    camera: Annotated[
+        str | None, typer.Option(help="Camera of images whose INSTRUME does not name it.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of the model's embedder, where it needs any.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="[default: what the model was trained on]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    strict: Strict = False,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Judge the images of a folder, of which only what is new is read: exposures found bad."""
+    from classifiers.model import read_card
+    from classifiers.predict import predict
+    from classifiers.vote import vote
+    from embedders.engine import run
+    from lake.ingest_images import ingest_images
+
+    lake = session(context).lake()
+    card = read_card(lake, model)
+    drawn = _count(ccds_per_exposure)
+    chosen = precision.value if precision else None
+    with _ending_on_sigterm():
+        # A model's vectors are checked before the night's are made: there is no time to lose.
+        chosen = _check_embedder(card, model, weights, device, chosen)
+        with progress("reading headers", "files") as shown:
+            read = ingest_images(
+                lake,
+                directory,
+                release,
+                pattern=pattern,
+                camera=camera,
+                workers=workers,
+                progress=shown.update,
+            )
+        n_new = read.files - read.unchanged_files
+        found = f"{directory}: {read.files:,} files, {n_new:,} new or changed"
+        if not read.nights:
+            say(f"{found}; no CCD image among them")
+            finish(read.failed, strict)
+            return
+        nights = sorted(read.nights)
+        partitions = [f"camera={camera}/night={date}" for camera, date in nights]
+        with progress("embedding", "images") as shown:
+            embedded = run(
+                lake,
+                card["embedder"]["name"],
+                _folders(lake, nights, directory, images or ()),
+                partitions=partitions,
+                ccds_per_exposure=drawn,
+                device=device,
+                weights=weights,
+                workers=workers,
+                precision=chosen,
+                progress=Watch(shown),
+            )
+        if embedded.stopped:
+            say(
+                f"{found}; {embedded.n_images:,} CCD images embedded; stopped, "
+                f"{len(embedded.remaining):,} nights remain: run again to go on"
+            )
+            return
+        with progress("predicting", "nights") as shown:
+            predicted = predict(lake, model, partitions=partitions, progress=shown.update)
+        with progress("voting", "nights") as shown:
+            vote(
+                lake,
+                model,
+                rule=rule.value if rule else _rule(card),
+                min_probability=min_probability,
+                min_fraction=min_fraction,
+                partitions=partitions,
+                progress=shown.update,
+            )
+        verdicts = _verdicts(lake, model, release, nights)
+    bad = verdicts.filter(verdicts["is_bad"])
+    emit(bad.select(list(_SHOWN)), form, output, title="judged bad")
+    say(
+        f"{found}; {embedded.n_images:,} CCD images embedded, {embedded.n_reused:,} kept from "
+        f"before, {embedded.n_failed:,} failed; {bad.num_rows:,} of {verdicts.num_rows:,} "
+        "exposures are bad"
+    )
+    finish(read.failed + embedded.n_failed + predicted.n_failed, strict)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came while nothing was at work that deals with it itself."""
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """End the body well on SIGTERM: every commit is whole, and the next run goes on from there."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        say("stopped; what was committed stays: run again to go on")
+        raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_embedder(
+    card: dict[str, Any], model: str, weights: Path | None, device: str, precision: str | None
+) -> str | None:
+    """Return the precision that gives vectors as the model was trained on; None is the default.
+
+    Raises `SurveyError` when none does: other weights, mostly.
+    """
+    from embedders.registry import DeviceEmbedder, Options, embedder
+    from lake.store import digest
+
+    name = card["embedder"]["name"]
+    candidates = [precision] if precision else [None, *(choice.value for choice in Precision)]
+    for candidate in candidates:
+        made = embedder(Options(name, device.split(",")[0], weights, candidate))
+        if digest(dict(made.settings)) == card["embedder"]["settings"]:
+            return candidate
+        if not isinstance(made, DeviceEmbedder):
+            break
+    raise SurveyError(
+        f"model {model} was trained on vectors of {name} that were made with other settings than "
+        "these would be; give the --weights and --precision of then, or embed and train again"
+    )
+
+
+def _rule(card: dict[str, Any]) -> str:
+    return "share" if card["exposures"] is None else "learned"
+
+
+def _folders(
+    lake: Lake, nights: Iterable[Night], directory: Path, others: Sequence[Path]
+) -> list[Path]:
+    """Return the folders in which all images are that the lake knows of `nights`.
+
+    A night's vectors are made anew as a whole, so that an image which is not found would lose the
+    vectors it has.
+
+    Raises `SurveyError` naming a CCD table whose images are in none of the folders.
+    """
+    from lake.ingest_images import from_images
+
+    folders = dict.fromkeys([directory, *others])
+    listed: dict[tuple[str, str], str] = {}
+    for camera, date in nights:
+        for partition in lake.partitions("ccds", camera=camera, night=date):
+            rows = lake.read("ccds", dict(partition.keys), ["table_file", "image_filename"])
+            own = from_images(rows)
+            files = rows.group_by(["table_file", "image_filename"]).aggregate([])
+            for row, is_image in zip(files.to_pylist(), from_images(files).to_pylist(), strict=True):
+                if is_image:
+                    folders[Path(row["table_file"].removesuffix(row["image_filename"]))] = None
+                else:
+                    listed[row["table_file"], row["image_filename"] or ""] = partition.name
+    known = [folder for folder in folders if folder in (directory, *others) or folder.is_dir()]
+    for (table_file, name), partition_name in listed.items():
+        if not any((folder / name).exists() for folder in known):
+            raise SurveyError(
+                f"{partition_name} has CCDs of {table_file} whose image {name} is not in "
+                f"{directory}; name its folder with --images"
+            )
+    return known
+
+
+def _verdicts(lake: Lake, model: str, release: str, nights: Iterable[Night]) -> pa.Table:
+    import queries
+    from queries.engine import run_sql
+
+    sql = Path(queries.__path__[0], "night.sql").read_text(encoding="utf-8")
+    names = ",".join("/".join(night) for night in nights)
+    return run_sql(lake, sql, {"model": model, "release": release, "nights": names})
