@@ -20,10 +20,11 @@ import pyarrow as pa
 from inspector.judgement import Entry, Judgement
 from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
 from inspector.rounds import Round, Subject, freeze, load, located
-from lake.cameras import ccd_name
+from lake.cameras import ccd_name, ccd_number
 from lake.errors import SurveyError
 from lake.ingest_reports import ReportsSummary, ingest_reports
 from lake.list_inspection import (
+    CCDNAME,
     InspectionRow,
     InspectionTable,
     Verdict,
@@ -188,21 +189,24 @@ def import_csv(
     """
     table = read_inspection_csv(path)
     vocabulary = Vocabulary.of_lake(lake.root)
-    if len({row.expnum for row in table.rows}) < len(table.rows):
-        raise SurveyError(f"{path}: an exposure comes twice; a round looks at each once")
+    ccdnums = [_ccdnum(path, row, camera) for row in table.rows]
+    keys = {(row.expnum, number) for row, number in zip(table.rows, ccdnums, strict=True)}
+    if len(keys) < len(table.rows):
+        raise SurveyError(f"{path}: an exposure or CCD comes twice; a round looks at each once")
     subjects = located(
         lake,
         (
             {
                 "camera": camera,
                 "expnum": row.expnum,
+                "ccdnum": number,
                 "class": (vocabulary.classes_of(_SOURCE, row.cells.get(_PROPOSED, "")) or [None])[
                     0
                 ],
                 "why": f"{path.name}, line {row.line}",
                 "cells": row.cells.items(),
             }
-            for row in table.rows
+            for row, number in zip(table.rows, ccdnums, strict=True)
         ),
     )
     who = table.inspectors
@@ -223,6 +227,14 @@ def import_csv(
         _write_inspections(round, inspector, entries)
     write_text_atomically(round.closed, json.dumps({"time": time.time(), "file": path.name}))
     return round, ingest_reports(lake, [path], _SOURCE, round=name, camera=camera)
+
+
+def _ccdnum(path: Path, row: InspectionRow, camera: str) -> int:
+    name = row.cells.get(CCDNAME, "").strip()
+    number = ccd_number(camera, name) if name else 0
+    if number is None:
+        raise SurveyError(f"{path}, line {row.line}: {camera} has no CCD {name!r}")
+    return number
 
 
 def _of_round(round: Round, entries: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -282,7 +294,7 @@ def _cells(subject: Subject, round: Round) -> dict[str, str]:
     if "inspectors" in round.origin:
         return dict(subject.cells)
     name = ccd_name(subject.camera, subject.ccdnum) or "" if subject.ccdnum else ""
-    return {"ccdname": name, _PROPOSED: subject.class_name or ""}
+    return {CCDNAME: name, _PROPOSED: subject.class_name or ""}
 
 
 def _outcome_table(
@@ -293,8 +305,8 @@ def _outcome_table(
         judgement = Judgement(outcome.verdict, outcome.class_name, None, outcome.comment)
         verdict = Verdict(_IS_BAD[outcome.verdict], _words(judgement, vocabulary))
         name = ccd_name(subject.camera, subject.ccdnum) or "" if subject.ccdnum else ""
-        rows.append(InspectionRow(line, subject.expnum, {"ccdname": name}, {MERGED: verdict}))
-    return InspectionTable.new([MERGED], rows, ["ccdname"])
+        rows.append(InspectionRow(line, subject.expnum, {CCDNAME: name}, {MERGED: verdict}))
+    return InspectionTable.new([MERGED], rows, [CCDNAME])
 
 
 def _report(round: Round, table: InspectionTable) -> None:

@@ -76,9 +76,7 @@ def merge(
     ):
         verdict = "unsure"
     class_name = _commonest_class(agreeing, precedence) if verdict == "bad" else None
-    comment = " | ".join(
-        f"{each.comment} ({who})" for who, each in agreeing.items() if each.comment
-    )
+    comment = " | ".join(dict.fromkeys(each.comment for each in agreeing.values() if each.comment))
     return Outcome(verdict, class_name, quality, comment, n_looked, n_bad)
 
 

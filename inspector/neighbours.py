@@ -58,7 +58,7 @@ class Neighbours:
             return None
         return self._keys[self._places[camera, expnum]][2]
 
-    def of(self, subject: Subject, count: int = 6) -> list[Neighbour]:
+    def of(self, subject: Subject, count: int = 4) -> list[Neighbour]:
         """Return the `count` nearest exposures; none while reading, or for an unknown exposure."""
         place = self._places.get((subject.camera, subject.expnum))
         if not self.ready.is_set() or place is None or len(self._keys) < 2:

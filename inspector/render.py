@@ -122,7 +122,7 @@ class Renderer:
         for task in self._waiting:
             task.done.cancel()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def is_ready(self, layout: Layout, size: int, stretch: Stretch) -> bool:

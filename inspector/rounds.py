@@ -226,8 +226,7 @@ def subjects_from_votes(lake: Lake, model: str, release: str | None = None) -> l
     rows = run_sql(
         lake,
         """
-        select camera, expnum, class, probability,
-            $model || ': ' || class || ', ' || n_bad || ' of ' || n_ccds || ' CCDs' as why
+        select camera, expnum, class, probability, 'voted bad by ' || $model as why
         from votes where model = $model and is_bad
         order by probability desc, camera, expnum
         """,

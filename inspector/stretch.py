@@ -66,7 +66,10 @@ def _zscale(ordered: NDArray[np.float64]) -> tuple[float, float]:
     slope = intercept = 0.0
     for _ in range(_ROUNDS):
         if kept.sum() < max(5, _LEAST_KEPT * count):
-            return low, high
+            # No line fits, as when CCDs differ widely: IRAF takes all values, which shows the
+            # brightest alone; the sky and what is a little above it tells more.
+            middle, scatter = _sky(ordered)
+            return max(low, middle - 3 * scatter), min(high, middle + 9 * scatter)
         slope, intercept = np.polyfit(x[kept], ordered[kept], 1)
         residual = ordered - (slope * x + intercept)
         scatter = float(residual[kept].std())

@@ -257,7 +257,7 @@ def _locked(lake: Lake, source: str) -> Iterator[None]:
 
 def _parse(path: Path, source: str, camera: str) -> ParsedList:
     if source == "inspection":
-        return parse_inspection_table(read_inspection_csv(path))
+        return parse_inspection_table(read_inspection_csv(path), camera)
     if source == "decals":
         return parse_bad_list(read_bad_list(path), camera)
     if path.name.lower().endswith(_FITS):

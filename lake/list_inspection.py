@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lake.cameras import ccd_number
 from lake.errors import SurveyError
 from lake.lists import ParsedList, Report, Skipped, decode, fits_expnum, read_bytes
 
 EXPNUM = "expnum"
+#: Column of tables that judge single CCDs.
+CCDNAME = "ccdname"
 _BADEXP = "_badexp"
 _REASON = "_reason"
 
@@ -119,8 +122,11 @@ def write_inspection_csv(table: InspectionTable) -> bytes:
     return out.getvalue().encode()
 
 
-def parse_inspection_table(table: InspectionTable) -> ParsedList:
-    """Return the reports of an inspection table: one for each row and inspector who looked."""
+def parse_inspection_table(table: InspectionTable, camera: str = "decam") -> ParsedList:
+    """Return the reports of an inspection table: one for each row and inspector who looked.
+
+    A row whose column ``ccdname`` holds a name is about that CCD alone.
+    """
     parsed = ParsedList(
         lines=table.lines,
         entries=len(table.rows),
@@ -129,11 +135,12 @@ def parse_inspection_table(table: InspectionTable) -> ParsedList:
         skipped=list(table.skipped),
     )
     for row in table.rows:
+        ccdname = row.cells.get(CCDNAME, "").strip() or None
+        ccdnum = None if ccdname is None else ccd_number(camera, ccdname)
         for who, verdict in row.verdicts.items():
+            reason = verdict.reason.strip()
             parsed.reports.append(
-                Report(
-                    row.line, row.expnum, None, None, verdict.reason.strip(), who, verdict.is_bad
-                )
+                Report(row.line, row.expnum, ccdname, ccdnum, reason, who, verdict.is_bad)
             )
     return parsed
 

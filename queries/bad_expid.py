@@ -25,7 +25,7 @@ AGREE: tuple[Agree, ...] = ("any", "majority", "all")
 def additions_from_inspections(
     lake: Lake, round: str, agree: Agree = "any", camera: str = "decam"
 ) -> list[Addition]:
-    """Return the exposures that the inspectors of a round call bad.
+    """Return the exposures and CCDs that the inspectors of a round call bad.
 
     `agree` counts those who looked, an unsure one among them: ``majority`` is more than half.
 
@@ -53,8 +53,8 @@ def additions_from_inspections(
         "all": lambda bad, looked: bad == looked,
     }[agree]
     return [
-        Addition(expnum, None, ", ".join(reasons))
-        for expnum, looked, bad, reasons in rows
+        Addition(expnum, ccdname, ", ".join(reasons))
+        for expnum, ccdname, looked, bad, reasons in rows
         if enough(bad, looked)
     ]
 

@@ -1,20 +1,22 @@
--- The verdicts of a round of inspection, an exposure a row: how many looked, how many call it bad.
+-- The verdicts of a round of inspection, an exposure or CCD a row: how many looked, how many call it bad.
 with
 
 last_look as (
     -- A later line of the same inspector replaces an earlier one.
     select
         expnum,
+        ccdname,
         analyst,
         arg_max(is_bad is true, (file, line)) as is_bad,
         arg_max(reason, (file, line)) as reason
     from reports
-    where source = 'inspection' and round = $round and camera = $camera and ccdname is null
-    group by expnum, analyst
+    where source = 'inspection' and round = $round and camera = $camera
+    group by expnum, ccdname, analyst
 )
 
 select
     expnum,
+    ccdname,
     count(*) as n_inspectors,
     count_if(is_bad) as n_bad,
     coalesce(
@@ -23,5 +25,5 @@ select
         []
     ) as reasons
 from last_look
-group by expnum
-order by expnum
+group by expnum, ccdname
+order by expnum, ccdname nulls first

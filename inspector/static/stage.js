@@ -2,6 +2,7 @@
 
 import { $ } from "./api.js";
 
+const MOSAIC = 1800; // pixels of its longer side, about
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const sky = $("sky");
 let full = [0, 0, 1, 1];
@@ -27,6 +28,9 @@ function setView(box) {
   const scale = Math.min(Math.max(full[2] / box[2], 0.5), 64);
   view = [box[0], box[1], full[2] / scale, full[3] / scale];
   sky.setAttribute("viewBox", view.join(" "));
+  // Enlarged pixels are shown as they are.
+  const perPixel = sky.classList.contains("whole") ? 1 : full[2] / MOSAIC;
+  sky.classList.toggle("enlarged", (sky.clientWidth / view[2]) * perPixel > 2.5);
   $("zoom").textContent = `${scale < 9.5 ? scale.toFixed(1).replace(".0", "") : scale.toFixed(0)}×`;
 }
 
@@ -161,8 +165,10 @@ function drawMarks() {
     if (ccds.length > 1) {
       const size = Math.min(box.width, box.height) * 0.17;
       const text = make("text", { x: box.x + size * 0.4, y: box.y + size * 1.15, "font-size": size }, mark);
-      text.textContent = bad ? `${ccd.name} ${ccd.class.replaceAll("_", " ")} ${ccd.probability}` : ccd.name;
-      if (bad) fitText(text, box.width - size * 0.8);
+      // The class is said once, beside the image; here only where a CCD differs.
+      const differs = bad && ccd.class !== subject.class;
+      text.textContent = differs ? `${ccd.name} ${ccd.class.replaceAll("_", " ")}` : ccd.name;
+      if (differs) fitText(text, box.width - size * 0.8);
     }
   }
 }
@@ -203,8 +209,9 @@ export function fetchAhead(keys) {
 // --- one CCD at full resolution
 
 export function worstCcd() {
+  const aside = ({ box }) => Math.hypot(box[0] + box[2] / 2 - 0.5, box[1] + box[3] / 2 - 0.5);
   const badness = (ccd) => (ccd.class && ccd.class !== "good" ? 1 + Number(ccd.probability) : 0)
-    + (ccd.cuts ? 0.5 : 0);
+    + (ccd.cuts ? 0.5 : 0) - 0.01 * aside(ccd);
   return [...ccds].sort((one, other) => badness(other) - badness(one))[0]?.ccdnum ?? null;
 }
 
