@@ -58,7 +58,9 @@ def embed(
         str, typer.Option(metavar="N|all", help="CCDs to draw from each exposure.")
     ] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto (every GPU, else the cores), cpu, cuda:0,cuda:1, …")
+    ] = "auto",
     weights: Annotated[
         Path | None,
         typer.Option(help="Weights: the hub's original file, or a transformers folder."),
@@ -68,6 +70,9 @@ def embed(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join [default: one on this machine].")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     force: Force = False,
     strict: Strict = False,
@@ -83,12 +88,13 @@ def embed(
             images,
             partitions=partition or (),
             releases=release or (),
-            ccds_per_exposure=_count(ccds_per_exposure),
+            ccds_per_exposure=ccds_to_draw(ccds_per_exposure),
             seed=seed,
             device=device,
             weights=weights,
             workers=workers,
             engine=engine,
+            ray_address=ray_address,
             force=force,
             precision=precision.value if precision else None,
             batch_size=batch_size,
@@ -106,7 +112,8 @@ def embed(
     finish(summary.n_failed, strict)
 
 
-def _count(text: str) -> int | None:
+def ccds_to_draw(text: str) -> int | None:
+    """Return how many CCDs an option asks for, None for all; raises `SurveyError`."""
     if text == "all":
         return None
     if not text.isdigit() or int(text) < 1:
@@ -115,7 +122,7 @@ def _count(text: str) -> int | None:
 
 
 class Watch:
-    """Draws the engine's events."""
+    """Draws the engine's events as progress."""
 
     def __init__(self, shown: Progress) -> None:
         self.shown = shown
