@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.embed import Precision, Watch, _count
+from cli.embed import Precision, Watch, ccds_to_draw
 from cli.ingest import Strict
 from cli.model import ModelOption, Rule
 from cli.output import FormatOption, OutputOption, emit
@@ -83,7 +83,7 @@ def night(
 
     lake = session(context).lake()
     card = read_card(lake, model)
-    drawn = _count(ccds_per_exposure)
+    drawn = ccds_to_draw(ccds_per_exposure)
     chosen = precision.value if precision else None
     with _ending_on_sigterm():
         # A model's vectors are checked before the night's are made: there is no time to lose.
@@ -214,9 +214,10 @@ def _folders(
     for camera, date in nights:
         for partition in lake.partitions("ccds", camera=camera, night=date):
             rows = lake.read("ccds", dict(partition.keys), ["table_file", "image_filename"])
-            own = from_images(rows)
             files = rows.group_by(["table_file", "image_filename"]).aggregate([])
-            for row, is_image in zip(files.to_pylist(), from_images(files).to_pylist(), strict=True):
+            for row, is_image in zip(
+                files.to_pylist(), from_images(files).to_pylist(), strict=True
+            ):
                 if is_image:
                     folders[Path(row["table_file"].removesuffix(row["image_filename"]))] = None
                 else:

@@ -175,15 +175,15 @@ def _find(folder: Path, pattern: str) -> list[_File]:
         found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     except (ValueError, NotImplementedError) as error:
         raise SurveyError(f"--pattern {pattern!r}: {error}; expected such as {PATTERN}") from error
-    files: dict[str, _File] = {}
-    for path in found:
-        relative = path.relative_to(folder)
-        if not any(part.startswith(".") for part in relative.parts):
-            source = str(path.resolve())
-            files.setdefault(source, _File(path, relative.as_posix(), source, _version(path)))
+    names = [path.relative_to(folder) for path in found]
+    files = [
+        _File(folder / name, name.as_posix(), str(folder.resolve() / name), _version(folder / name))
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)
+    ]
     if not files:
         raise SurveyError(f"{folder}: no file in it matches {pattern}; name others with --pattern")
-    return list(files.values())
+    return files
 
 
 def _version(path: Path) -> str:

@@ -1,0 +1,270 @@
+"""A night's images go in one go from their headers to a verdict, and only what is new does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from classifiers.train import train
+from cli.main import app, run
+from embedders.engine import run as embed
+from lake.ingest_ccds import ingest
+from lake.ingest_reports import ingest_reports
+from lake.store import Lake
+from queries.merge_labels import merge_labels
+from simulator.conditions import Settings
+from simulator.survey import SimulatedSurvey, simulate
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class Observatory:
+    """A lake with a model of the first night, and the second night's files still to come."""
+
+    lake: Lake
+    survey: SimulatedSurvey
+    files: list[Path]
+    bad: set[int]
+
+    def arrive(self, folder: Path, *files: Path) -> Path:
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            shutil.copy(file, folder)
+        return folder
+
+    def night(self, folder: Path, *options: object) -> Result:
+        words = ["--lake", self.lake.root, "night", folder, "--model", "m", *options]
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    def versions(self) -> dict[str, tuple[int, int]]:
+        """What tells each partition from another writing of it."""
+        files = sorted(self.lake.root.glob("**/*.parquet"))
+        return {str(file): (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Observatory:
+    folder = tmp_path_factory.mktemp("observatory")
+    settings = Settings(
+        n_nights=2,
+        exposures_per_night=3,
+        nx=64,
+        ny=128,
+        bands=("r",),
+        bad_fraction=0.34,
+        classes=("Out_of_focus",),
+        strength_range=(3.0, 3.5),
+    )
+    survey = simulate(folder / "survey", settings, seed=4)
+    ccds = fitsio.read(str(survey.ccd_table))
+    day = np.floor(ccds["mjd_obs"] - 0.5)
+    first = ccds[day == day.min()]
+    fitsio.write(str(folder / "first.fits"), first)
+    truth = pq.read_table(survey.truth_exposures).to_pylist()
+    bad = {row["expnum"] for row in truth if row["class"] != "good"}
+    (folder / "list.txt").write_text(
+        "".join(f"{number} out of focus\n" for number in sorted(bad & set(first["expnum"])))
+    )
+    lake = Lake(folder / "lake", create=True)
+    ingest(lake, [folder / "first.fits"], "sim")
+    ingest_reports(lake, [folder / "list.txt"], "decals")
+    merge_labels(lake, "sim")
+    embed(lake, "statistics", survey.images, workers=2)
+    train(lake, "statistics", "m", split="image")
+    names = sorted(set(ccds[day == day.max()]["image_filename"]))
+    return Observatory(lake, survey, [survey.images / name.strip() for name in names], bad)
+
+
+@pytest.fixture
+def observatory(trained: Observatory, tmp_path: Path) -> Observatory:
+    root = tmp_path / "lake"
+    shutil.copytree(trained.lake.root, root)
+    return Observatory(Lake(root), trained.survey, trained.files, trained.bad)
+
+
+EASY = ("--min-probability", 0.5, "--format", "json")
+
+
+def test_a_night_is_judged_and_only_what_is_new_is_embedded(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    *early, late = observatory.files
+    incoming = observatory.arrive(tmp_path / "incoming", *early)
+    first = observatory.night(incoming, *EASY)
+    assert first.exit_code == 0, first.stderr
+    assert "2 files, 2 new or changed; 124 CCD images embedded, 0 kept" in first.stderr
+    assert "0 of 2 exposures are bad" in first.stderr
+
+    before = observatory.versions()
+    again = observatory.night(incoming, *EASY)
+    assert "2 files, 0 new or changed; 0 CCD images embedded, 0 kept" in again.stderr
+    assert observatory.versions() == before, "nothing is written where nothing is new"
+
+    observatory.arrive(incoming, late)
+    third = observatory.night(incoming, *EASY)
+    assert "3 files, 1 new or changed; 62 CCD images embedded, 124 kept" in third.stderr
+    assert "1 of 3 exposures are bad" in third.stderr
+    [found] = json.loads(third.stdout)
+    assert found["expnum"] in observatory.bad
+    assert found["class"] == "Out_of_focus"
+    assert found["n_ccds"] == 62 >= found["n_bad"] >= 31
+    assert found["image_filename"] == late.name
+    assert observatory.night(incoming, *EASY).stdout == third.stdout
+
+
+def test_the_verdicts_are_those_of_the_commands_one_by_one(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming", *observatory.files)
+    shutil.copytree(observatory.lake.root, tmp_path / "other")
+    observatory.night(incoming)
+    other = Lake(tmp_path / "other")
+    for words in (
+        ["ingest", "images", incoming, "--release", "night"],
+        ["embed", "--embedder", "statistics", "--images", incoming, "--release", "night"],
+        ["predict", "--model", "m"],
+        ["vote", "--model", "m"],
+    ):
+        command = [str(word) for word in ["--lake", other.root, *words]]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    for name in ("ccds", "embeddings", "predictions", "votes"):
+        [partition] = [p for p in other.partitions(name) if p["night"] == "20140822"]
+        keys = dict(partition.keys)
+        assert other.read(name, keys).equals(observatory.lake.read(name, keys)), name
+
+
+def test_images_that_came_by_another_folder_keep_their_vectors(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    *early, late = observatory.files
+    observatory.night(observatory.arrive(tmp_path / "evening", *early))
+    result = observatory.night(observatory.arrive(tmp_path / "morning", late))
+    assert "1 files, 1 new or changed; 62 CCD images embedded, 124 kept" in result.stderr
+    assert "of 3 exposures" in result.stderr
+
+
+def test_a_night_that_a_ccd_table_covers_keeps_its_vectors_too(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    ingest(observatory.lake, [observatory.survey.ccd_table], "sim")
+    embed(observatory.lake, "statistics", observatory.survey.images, workers=1)
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    before = observatory.versions()
+    refused = str(observatory.night(incoming).exception)
+    assert "survey-ccds-sim.fits.gz" in refused
+    assert "name its folder with --images" in refused
+    kept = observatory.versions()
+    assert {name: kept[name] for name in before} == before
+    result = observatory.night(incoming, "--images", observatory.survey.images)
+    assert result.exit_code == 0
+    assert "0 failed" in result.stderr
+
+
+def test_a_broken_image_is_counted_and_the_others_are_judged(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    (incoming / "x_ooi.fits.fz").write_bytes(b"SIMPLE" + bytes(3000))
+    result = observatory.night(incoming, "--strict")
+    assert result.exit_code == 1
+    assert "62 CCD images embedded" in result.stderr
+    assert "1 input(s) could not be used" in result.stderr
+    (incoming / observatory.files[0].name).unlink()
+    alone = observatory.arrive(tmp_path / "alone")
+    shutil.move(incoming / "x_ooi.fits.fz", alone)
+    result = observatory.night(alone)
+    assert result.exit_code == 0
+    assert "no CCD image among them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "none"], "no model 'none'"),
+        (["--precision", "float32"], "statistics has no weights and no precision"),
+        (["--weights", "w.pth"], "statistics has no weights and no precision"),
+        (["--ccds-per-exposure", "0"], "--ccds-per-exposure '0'"),
+        (["--pattern", "*.png"], "no file in it matches *.png"),
+        (["--images", "nowhere"], "--images nowhere: no such folder"),
+        (["--rule", "learned"], "model m cannot judge exposures"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    observatory: Observatory,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    says: str,
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    words = ["--lake", str(observatory.lake.root), "night", str(incoming), "--model", "m", *options]
+    assert run(lambda: app(words, standalone_mode=False), verbose=False) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert says in last
+
+
+def test_vectors_of_other_settings_are_refused_before_any_image_is_read(
+    observatory: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedders.statistics import StatisticsEmbedder
+
+    settings: dict[str, Any] = {"version": "another"}
+    monkeypatch.setattr(StatisticsEmbedder, "settings", settings)
+    before = observatory.versions()
+    result = observatory.night(observatory.arrive(tmp_path / "incoming", observatory.files[0]))
+    assert "made with other settings" in str(result.exception)
+    assert observatory.versions() == before
+
+
+@pytest.mark.parametrize("marker", ["ccds/release=night", "predictions"])
+def test_sigterm_ends_it_well_and_the_next_run_goes_on(
+    observatory: Observatory, tmp_path: Path, marker: str
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming", *observatory.files)
+    command = [sys.executable, "-m", "cli.main", "--lake", str(observatory.lake.root), "night"]
+    process = subprocess.Popen(
+        [*command, str(incoming), "--model", "m"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in _until(lambda: (observatory.lake.root / marker).exists()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 0, messages
+    assert "Traceback" not in messages
+    assert not list(observatory.lake.root.glob("**/.*.tmp"))
+    after = observatory.night(incoming)
+    assert after.exit_code == 0
+    assert "of 3 exposures are bad" in after.stderr
+    if marker == "predictions":
+        assert "0 CCD images embedded" in after.stderr
+
+
+def _until(condition: Callable[[], bool]) -> Iterator[None]:
+    """Wait for `condition`, a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        yield
+        time.sleep(0.01)
