@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.focal_plane import Turn
-from inspector.stretch import Stretch, grey, limits
+from inspector.stretch import Stretch, grey, scale_of
 from lake.errors import SurveyError
 from lake.images import open_images, read_ccd
 
@@ -125,7 +125,7 @@ def draw_whole(path: str, wanted: Wanted, turn: Turn, stretch: Stretch) -> bytes
     pixels = _read_whole(path, wanted)
     if isinstance(pixels, str):
         return pixels
-    levels = grey(pixels, *limits(pixels, stretch), stretch)
+    levels = grey(pixels, scale_of(pixels, stretch))
     return to_jpeg(turn.apply(levels), quality=90)
 
 

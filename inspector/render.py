@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from inspector.cache import ImageCache
 from inspector.focal_plane import Layout, Place
 from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
-from inspector.stretch import STRETCHES, Stretch, grey, limits
+from inspector.stretch import STRETCHES, Scale, Stretch, grey, scale_of
 from lake.errors import SurveyError
 from lake.store import file_fingerprint
 
@@ -79,7 +79,7 @@ class Exposure:
     binning: int
     tasks: list[_Task] = field(default_factory=list)
     ccds: dict[int, asyncio.Future[dict[int, Pixels | str]]] = field(default_factory=dict)
-    scales: dict[Stretch, tuple[float, float]] = field(default_factory=dict)
+    scales: dict[Stretch, Scale] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -282,11 +282,17 @@ class Renderer:
 
     def _path(self, place: Place) -> Path:
         """Return an image's file; raises `NoImage` for one that is not in the image folder."""
-        path = (self.images / place.file).resolve()
-        if not place.file or not path.is_relative_to(self.images):
-            raise NoImage(f"{place.file or 'the CCD table'}: names no file in the image folder")
-        if not path.is_file():
-            raise NoImage(f"{place.file}: no such file in the image folder")
+        shown = repr(place.file) if place.file else "the CCD table"
+        try:
+            path = (self.images / place.file).resolve()
+            inside = bool(place.file) and path.is_relative_to(self.images)
+            found = inside and path.is_file()
+        except (OSError, ValueError) as error:
+            raise NoImage(f"{shown}: names no file ({error})") from error
+        if not inside:
+            raise NoImage(f"{shown} names no file in the image folder")
+        if not found:
+            raise NoImage(f"{shown}: no such file in the image folder")
         return path
 
     def _key(self, layout: Layout, size: int, stretch: Stretch) -> str:
@@ -331,8 +337,8 @@ def _outwards(places: list[Place], size: int) -> list[list[Place]]:
 def _draw_tile(exposure: Exposure, place: Place, pixels: Pixels, stretch: Stretch) -> bytes:
     if stretch not in exposure.scales:
         # The first CCD to come sets the scale of the others; the mosaic then uses them all.
-        exposure.scales[stretch] = limits(pixels, stretch)
-    return to_jpeg(place.turn.apply(grey(pixels, *exposure.scales[stretch], stretch)))
+        exposure.scales[stretch] = scale_of(pixels, stretch)
+    return to_jpeg(place.turn.apply(grey(pixels, exposure.scales[stretch])))
 
 
 def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) -> bytes:
@@ -341,9 +347,9 @@ def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) 
     sample = np.concatenate(
         [pixels.ravel()[:: max(1, pixels.size // 1000)] for pixels in ccds.values()]
     )
-    low, high = limits(sample, stretch)
+    scale = scale_of(sample, stretch)
     tiles = [
-        (place, place.turn.apply(grey(ccds[place.ccdnum], low, high, stretch)))
+        (place, place.turn.apply(grey(ccds[place.ccdnum], scale)))
         for place in layout.places
         if place.ccdnum in ccds
     ]

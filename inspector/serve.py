@@ -109,6 +109,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(2048)  # whoever opens the address at once waits, and is not refused
         return listening
     except (OSError, OverflowError) as error:
         raise SurveyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,12 +15,27 @@ _SAMPLE = 20_000
 #: Contrast of zscale, as IRAF and ds9 have it.
 _CONTRAST = 0.25
 _CLIP, _ROUNDS, _LEAST_KEPT = 2.5, 5, 0.5
+#: Knee of the arcsinh stretch, in units of the sky's scatter: faint structure of the sky stays
+#: below it.
+_KNEE = 4.0
 #: Grey level of a pixel without a value.
 BLANK = 0
 
 
-def limits(values: NDArray[np.float32], stretch: Stretch) -> tuple[float, float]:
-    """Return the values that become black and white; (0, 1) where there is nothing to see.
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values that become black and white, and, for arcsinh, how many knees lie between them.
+
+    Below the knee grey levels grow in proportion, above with the logarithm; 0 is a straight line.
+    """
+
+    low: float
+    high: float
+    knees: float = 0.0
+
+
+def scale_of(values: NDArray[np.float32], stretch: Stretch) -> Scale:
+    """Return the scale of an image; 0 to 1 where there is nothing to see.
 
     `values` may have any shape; those that are not finite do not count.
     """
@@ -27,7 +43,8 @@ def limits(values: NDArray[np.float32], stretch: Stretch) -> tuple[float, float]
     sample = sample[:: max(1, sample.size // _SAMPLE)]
     sample = np.sort(sample[np.isfinite(sample)]).astype(np.float64)
     if sample.size == 0:
-        return 0.0, 1.0
+        return Scale(0.0, 1.0)
+    knees = 0.0
     if stretch == "zscale":
         low, high = _zscale(sample)
     elif stretch == "percentile":
@@ -35,19 +52,17 @@ def limits(values: NDArray[np.float32], stretch: Stretch) -> tuple[float, float]
     else:
         middle, scatter = _sky(sample)
         low, high = middle - 3 * scatter, float(np.percentile(sample, 99.9))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+        knees = (high - low) / (_KNEE * scatter) if scatter > 0 else 0.0
+    return Scale(low, high, knees) if high > low else Scale(low - 0.5, low + 0.5)
 
 
-def grey(
-    values: NDArray[np.float32], low: float, high: float, stretch: Stretch
-) -> NDArray[np.uint8]:
-    """Return grey levels of the shape of `values`, from 1 at `low` to 255; 0 is no value."""
+def grey(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
+    """Return grey levels of the shape of `values`, from 1 at black to 255; 0 is no value."""
+    span = np.float32(scale.high - scale.low)
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-        if stretch == "arcsinh":
-            # The knee is where the sky's scatter ends: `limits` puts black 3 sigma below the sky.
-            bend = np.float32(40.0)
-            scaled = np.arcsinh(scaled * bend) / np.arcsinh(bend)
+        scaled = np.clip((values - np.float32(scale.low)) / span, 0, 1)
+        if scale.knees > 0:
+            scaled = np.arcsinh(scaled * np.float32(scale.knees)) / np.arcsinh(scale.knees)
         levels = scaled * 254 + 1
     return np.where(np.isfinite(levels), levels, BLANK).astype(np.uint8)
 
