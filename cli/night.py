@@ -75,17 +75,17 @@ def night(
     output: OutputOption = None,
 ) -> None:
     """Judge the images of a folder, of which only what is new is read: exposures found bad."""
-    from classifiers.model import read_card
-    from classifiers.predict import predict
-    from classifiers.vote import vote
-    from embedders.engine import run
-    from lake.ingest_images import ingest_images
-
-    lake = session(context).lake()
-    card = read_card(lake, model)
-    drawn = ccds_to_draw(ccds_per_exposure)
-    chosen = precision.value if precision else None
     with _ending_on_sigterm():
+        from classifiers.model import read_card
+        from classifiers.predict import predict
+        from classifiers.vote import vote
+        from embedders.engine import run
+        from lake.ingest_images import ingest_images
+
+        lake = session(context).lake()
+        card = read_card(lake, model)
+        drawn = ccds_to_draw(ccds_per_exposure)
+        chosen = precision.value if precision else None
         # A model's vectors are checked before the night's are made: there is no time to lose.
         chosen = _check_embedder(card, model, weights, device, chosen)
         with progress("reading headers", "files") as shown:

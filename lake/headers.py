@@ -37,6 +37,10 @@ _CCD_NUMBERS = {
 }  # fmt: skip
 #: Cards kept under names of their own: like the table's zeropoint and sky, but not the same.
 _KEPT_NUMBERS = {"scampflg": "SCAMPFLG", "magzpt": "MAGZPT", "avsky": "AVSKY", "avsig": "AVSIG"}
+#: Larger numbers in a card are damage; integers below it are exact.
+_MOST = 2.0**53
+#: Pixels along the side of the largest image that is believed.
+_LARGEST = 1_000_000
 
 _Header = Mapping[str, Any]
 
@@ -104,6 +108,8 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
             shape = extension.get_dims()
             if extension.get_offsets()["data_end"] > length:
                 headers.errors.append((hdu, "the file ends within this CCD"))
+            elif len(shape) == 2 and max(shape) > _LARGEST:
+                headers.errors.append((hdu, f"damaged header (an image of {shape} pixels)"))
             elif len(shape) == 2:
                 header = extension.read_header()
                 columns = _ccd_columns(headers.camera, extension.get_extname().strip(), header)
@@ -157,7 +163,7 @@ def _boresight(primary: _Header, header: _Header) -> dict[str, float | None]:
 def _exposure_number(camera: str | None, primary: _Header) -> int | None:
     number = _number(primary, "EXPNUM")
     if number is not None:
-        return int(number)
+        return int(number) if number.is_integer() and abs(number) < _MOST else None
     digits = ""
     if camera == "90prime":
         # 90Prime counts in the name of its raw file: …/d7580.0144.fits is exposure 75800144.
@@ -167,7 +173,7 @@ def _exposure_number(camera: str | None, primary: _Header) -> int | None:
         # Mosaic-3's first cards are blank: kp4m.20160125T082555 is exposure 160125082555.
         time = re.search(r"\d\d(\d{6})T(\d{6})", _text(primary, "OBSID") or "")
         digits = time[1] + time[2] if time else ""
-    return int(digits) if digits else None
+    return int(digits) if 0 < len(digits) < 16 else None
 
 
 # Cards -----------------------------------------------------------------------------------------
@@ -179,24 +185,28 @@ def _text(header: _Header, card: str) -> str | None:
 
 
 def _number(header: _Header, card: str) -> float | None:
-    """Return a card as a finite number; None where it is absent, blank or holds words."""
+    """Return a card as a number; None where it is absent, blank, absurd or holds words."""
     value = header.get(card)
-    try:
-        value = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    if isinstance(value, bool):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < _MOST else None
 
 
 def _angle(value: Any, degrees_per_unit: float) -> float | None:
     """Return degrees: a number is degrees, ``[-]hh:mm:ss.s`` is in units of `degrees_per_unit`."""
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*([+-]?)(\d+):(\d+):(\d+(?:\.\d*)?)\s*", value)
+        parts = re.fullmatch(r"\s*([+-]?)(\d{1,3}):([0-5]?\d):([0-5]?\d(?:\.\d*)?)\s*", value)
         if parts is None:
             return None
         size = int(parts[2]) + int(parts[3]) / 60 + float(parts[4]) / 3600
         return (-size if parts[1] == "-" else size) * degrees_per_unit
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < _MOST else None
 
 
 def _first_line(error: Exception) -> str:

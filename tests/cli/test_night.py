@@ -23,13 +23,17 @@ from typer.testing import CliRunner
 
 from classifiers.train import train
 from cli.main import app, run
+from cli.night import _check_embedder
 from embedders.engine import run as embed
+from embedders.registry import Options
+from lake.errors import SurveyError
 from lake.ingest_ccds import ingest
 from lake.ingest_reports import ingest_reports
-from lake.store import Lake
+from lake.store import Lake, digest
 from queries.merge_labels import merge_labels
 from simulator.conditions import Settings
 from simulator.survey import SimulatedSurvey, simulate
+from tests.embedders.doubles import MeanOnDevice
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -72,7 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Observatory:
         classes=("Out_of_focus",),
         strength_range=(3.0, 3.5),
     )
-    survey = simulate(folder / "survey", settings, seed=4)
+    survey = simulate(folder / "survey", settings, seed=4, workers=1)
     ccds = fitsio.read(str(survey.ccd_table))
     day = np.floor(ccds["mjd_obs"] - 0.5)
     first = ccds[day == day.min()]
@@ -231,6 +235,35 @@ def test_vectors_of_other_settings_are_refused_before_any_image_is_read(
     result = observatory.night(observatory.arrive(tmp_path / "incoming", observatory.files[0]))
     assert "made with other settings" in str(result.exception)
     assert observatory.versions() == before
+
+
+class Precise(MeanOnDevice):
+    """An embedder whose vectors depend on weights and precision."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        weights = options.weights.read_text() if options.weights else None
+        self.settings = {"weights": weights, "precision": options.precision or "bfloat16"}
+
+
+@pytest.mark.parametrize("trained_at", ["bfloat16", "float32"])
+def test_the_precision_is_the_one_that_the_model_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_at: str
+) -> None:
+    monkeypatch.setattr("embedders.registry.embedder", Precise)
+    weights, others = tmp_path / "w", tmp_path / "others"
+    weights.write_text("ours")
+    others.write_text("others")
+    settings = digest({"weights": "ours", "precision": trained_at})
+    card = {"embedder": {"name": "precise", "settings": settings}}
+    chosen = _check_embedder(card, "m", weights, "auto", None)
+    assert Precise(Options("precise", weights=weights, precision=chosen)).settings == {
+        "weights": "ours",
+        "precision": trained_at,
+    }
+    for wrong in ((others, None), (None, None), (weights, "float16")):
+        with pytest.raises(SurveyError, match="other settings"):
+            _check_embedder(card, "m", wrong[0], "auto", wrong[1])
 
 
 @pytest.mark.parametrize("marker", ["ccds/release=night", "predictions"])

@@ -10,9 +10,12 @@ from typing import Any
 import fitsio
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lake import ingest_ccds
 from lake.errors import SurveyError
+from lake.headers import read_headers
 from lake.ingest_images import ImageSummary, ingest_images
 from lake.store import Lake
 from simulator.conditions import Settings
@@ -24,8 +27,8 @@ NIGHT = {"release": "new", "camera": "decam", "night": "20140818"}
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> SimulatedSurvey:
-    settings = Settings(n_nights=2, exposures_per_night=3, nx=64, ny=128)
-    return simulate(tmp_path_factory.mktemp("survey"), settings, seed=3)
+    small = Settings(n_nights=2, exposures_per_night=3, nx=64, ny=128)
+    return simulate(tmp_path_factory.mktemp("survey"), small, seed=3, workers=1)
 
 
 def write_image(path: Path, ccds: tuple[str, ...] = ("N4", "S4"), **cards: Any) -> Path:
@@ -234,6 +237,8 @@ def test_a_file_that_breaks_later_takes_its_rows_with_it(lake: Lake, tmp_path: P
         ({"EXPNUM": None}, ("N4",), "exposure number 0 (CCD 'N4')"),
         ({"MJD-OBS": "unknown"}, ("N4",), "no observing date (CCD 'N4')"),
         ({"MJD-OBS": 9e9}, ("N4",), "no observing date (CCD 'N4')"),
+        ({"EXPNUM": 1e300}, ("N4",), "exposure number 0 (CCD 'N4')"),
+        ({"EXPNUM": 12.5}, ("N4",), "exposure number 0 (CCD 'N4')"),
         ({}, ("focus",), "unknown CCD name (CCD 'focus')"),
         ({"INSTRUME": "HSC"}, ("N4",), "INSTRUME 'HSC' is no camera that is known"),
         ({"PRODTYPE": "dqmask"}, ("N4",), "not an image but a product of type dqmask"),
@@ -299,6 +304,24 @@ def test_the_telescope_and_the_reference_pixel_stand_in_for_the_boresight(
         (10.5, -3.25),
         (20.25, -1.0),
     ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_anywhere_in_a_file_is_told_and_never_raised(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    path = write_image(folder / "a_ooi.fits", ("N4",), TELRA="01:02:03.0", TELDEC="-00:30:36.0")
+    content = bytearray(path.read_bytes())
+    place = st.integers(0, len(content) - 1)
+    for where in data.draw(st.lists(place, min_size=1, max_size=40)):
+        content[where] = data.draw(st.sampled_from(b"09-.eE'= ?\x00\xff"))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    headers = read_headers(path)
+    assert headers.ccds or headers.errors
+    lake = Lake(folder / "lake", create=True)
+    ingest_images(lake, folder, "new", force=True)
 
 
 def both(lake: Lake, folder: Path, table: Path, order: str) -> ImageSummary:
