@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -200,9 +201,9 @@ def import_csv(
                 "camera": camera,
                 "expnum": row.expnum,
                 "ccdnum": number,
-                "class": (vocabulary.classes_of(_SOURCE, row.cells.get(_PROPOSED, "")) or [None])[
-                    0
-                ],
+                "class": vocabulary.first(
+                    vocabulary.classes_of(_SOURCE, row.cells.get(_PROPOSED, ""))
+                ),
                 "why": f"{path.name}, line {row.line}",
                 "cells": row.cells.items(),
             }
@@ -241,7 +242,7 @@ def _of_round(round: Round, entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {key: entry for key, entry in entries.items() if key in round.index}
 
 
-def _key_columns(subject: Subject) -> dict[str, str | int]:
+def _key_columns(subject: Subject) -> dict[str, Any]:
     return {"camera": subject.camera, "expnum": subject.expnum, "ccdnum": subject.ccdnum}
 
 

@@ -292,8 +292,8 @@ def _key_table(subjects: Iterable[Subject]) -> pa.Table:
 
 def pixel_scale(row: Mapping[str, Any]) -> float | None:
     """Return arcsec per pixel of a CCD, None without astrometry."""
-    terms = [row.get(name) for name in ("cd1_1", "cd1_2", "cd2_1", "cd2_2")]
-    if any(term is None for term in terms):
+    terms = [row[name] for name in ("cd1_1", "cd1_2", "cd2_1", "cd2_2") if row[name] is not None]
+    if len(terms) < 4:
         return None
     scale = 3600 * float(np.sqrt(abs(terms[0] * terms[3] - terms[1] * terms[2])))
     return scale if np.isfinite(scale) and scale > 0 else None

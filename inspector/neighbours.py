@@ -68,10 +68,11 @@ class Neighbours:
         distances[place] = np.inf
         count = min(count, len(distances) - 1)
         nearest = np.argpartition(distances, count - 1)[:count]
-        return [
-            Neighbour(*self._keys[index], float(distances[index]))
-            for index in nearest[np.argsort(distances[nearest])]
-        ]
+        found = []
+        for index in nearest[np.argsort(distances[nearest])]:
+            camera, expnum, night = self._keys[index]
+            found.append(Neighbour(camera, expnum, night, float(distances[index])))
+        return found
 
     def _load(self, needed: set[tuple[str, str]], prefer: set[str]) -> None:
         if self.embedder is None:
@@ -122,4 +123,5 @@ def _exposure_means(
     counts = np.zeros_like(sums)
     np.add.at(sums, inverse, np.where(usable, vectors, 0))
     np.add.at(counts, inverse, usable)
-    return unique, sums / np.maximum(counts, 1), vectors.size
+    means = (sums / np.maximum(counts, 1)).astype(np.float32)
+    return unique.astype(np.int64), means, int(vectors.size)

@@ -113,6 +113,8 @@ class Renderer:
     async def start(self) -> None:
         """Start the processes."""
         self._pool = self._new_pool()
+        for _ in range(self.workers):  # a process starts with its first task
+            self._pool.submit(os.getpid)
         self._loops = [asyncio.create_task(self._work()) for _ in range(self.workers)]
 
     async def stop(self) -> None:

@@ -291,17 +291,22 @@ def located(
             """,
             {"release": release},
         ).fetchall()
-    places = {(camera, expnum): (where, str(night)) for camera, expnum, where, night in found}
-    return [
-        Subject(
+    places: dict[tuple[str, int], tuple[str | None, str | None]] = {
+        (camera, expnum): (where, str(night)) for camera, expnum, where, night in found
+    }
+    subjects = []
+    for (camera, expnum, ccdnum), row in unique.items():
+        where, night = places.get((camera, expnum), (None, None))
+        subject = Subject(
             camera,
             expnum,
             ccdnum,
-            *places.get((camera, expnum), (None, None)),
-            str(row.get("why") or ""),
-            row.get("class"),
-            row.get("probability"),
-            tuple(row.get("cells") or ()),
+            where,
+            night,
+            why=str(row.get("why") or ""),
+            class_name=row.get("class"),
+            probability=row.get("probability"),
+            cells=tuple(row.get("cells") or ()),
         )
-        for (camera, expnum, ccdnum), row in unique.items()
-    ]
+        subjects.append(subject)
+    return subjects

@@ -90,7 +90,7 @@ class _Server:
             routes=[Mount("/static", static), *routes],
             middleware=[Middleware(Guard, hosts=hosts)],
             lifespan=self._lifespan,
-            exception_handlers={SurveyError: _survey_error},  # type: ignore[dict-item]
+            exception_handlers={SurveyError: _survey_error},
         )
 
     @asynccontextmanager

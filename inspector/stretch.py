@@ -39,9 +39,8 @@ def scale_of(values: NDArray[np.float32], stretch: Stretch) -> Scale:
 
     `values` may have any shape; those that are not finite do not count.
     """
-    sample = values.ravel()
-    sample = sample[:: max(1, sample.size // _SAMPLE)]
-    sample = np.sort(sample[np.isfinite(sample)]).astype(np.float64)
+    thinned = values.ravel()[:: max(1, values.size // _SAMPLE)]
+    sample = np.sort(thinned[np.isfinite(thinned)].astype(np.float64))
     if sample.size == 0:
         return Scale(0.0, 1.0)
     knees = 0.0
