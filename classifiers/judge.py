@@ -27,6 +27,9 @@ from lake.store import Lake, Partition
 #: Quantiles over an exposure's CCDs of their deviation from its median vector.
 _QUANTILES = (0.0, 0.05, 0.95, 1.0)
 _FOLDS = 5
+#: Weight of recall against precision where the threshold is chosen. More than 1, since lists miss
+#: bad exposures: some of what counts as a false alarm here is none.
+_BETA = 1.5
 #: Trees of each step.
 TREES = 300
 
@@ -38,8 +41,8 @@ class ExposureJudge:
     Attributes
     ----------
     pipeline : from summaries (n, f) to class probabilities.
-    threshold : probability of being bad from which an exposure is judged so: where F1 was highest
-        on nights that were left out in turn.
+    threshold : probability of being bad from which an exposure is judged so: where F was highest
+        on nights that were left out in turn (`_BETA`).
     extents : by class, the share of an exposure's CCDs that is usually labelled.
     """
 
@@ -166,11 +169,12 @@ def fit_judge(sample: Sample, share: np.ndarray, seed: int = 0) -> ExposureJudge
 
 
 def _best_threshold(bad: np.ndarray, chance: np.ndarray) -> float:
-    """Return the probability at which F1 is highest: midway to the next lower one."""
+    """Return the probability at which F is highest: midway to the next lower one."""
     known = np.isfinite(chance)
     precision, recall, thresholds = precision_recall_curve(bad[known], chance[known])
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-    best = int(f1[:-1].argmax())
+    weighted = _BETA**2 * precision + recall
+    score = (1 + _BETA**2) * precision * recall / np.maximum(weighted, 1e-9)
+    best = int(score[:-1].argmax())
     below = thresholds[best - 1] if best else thresholds[best]
     return float((thresholds[best] + below) / 2)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from simulator.survey import SimulatedSurvey
 
 #: Size of the survey: as many exposures of each defect as a classifier needs to learn from.
-NIGHTS, EXPOSURES_PER_NIGHT = 16, 18
+NIGHTS, EXPOSURES_PER_NIGHT, BAD_FRACTION = 22, 18, 0.6
 RELEASE, EMBEDDER = "sim", "statistics"
 #: (model, classifier, rule of the vote): ours, then the paper's for comparison.
 MODELS = (("two-step", "two-step", "learned"), ("paper", "knn", "share"))
@@ -60,14 +60,16 @@ def _simulate(directory: Path, seed: int) -> SimulatedSurvey:
 
     _command(
         "simulate", directory, "--nights", NIGHTS, "--exposures-per-night", EXPOSURES_PER_NIGHT,
-        "--seed", seed,
+        "--bad-fraction", BAD_FRACTION, "--seed", seed,
     )  # fmt: skip
-    settings = Settings(n_nights=NIGHTS, exposures_per_night=EXPOSURES_PER_NIGHT)
+    settings = Settings(
+        n_nights=NIGHTS, exposures_per_night=EXPOSURES_PER_NIGHT, bad_fraction=BAD_FRACTION
+    )
     with progress("simulating", "exposures") as shown:
         survey = simulate(directory, settings, seed, progress=shown.update)
     print(
-        f"  {survey.n_exposures} exposures of 62 CCDs; half have a defect, {survey.n_visible} of "
-        "them a visible one"
+        f"  {survey.n_exposures} exposures of 62 CCDs; {BAD_FRACTION:.0%} have a defect, "
+        f"{survey.n_visible} a visible one"
     )
     return survey
 

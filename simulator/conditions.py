@@ -137,7 +137,7 @@ class Settings:
     ny: int = 256
     bands: tuple[str, ...] = ("g", "r", "z")
     bad_fraction: float = 0.5
-    strength_range: tuple[float, float] = (0.1, 100.0)
+    strength_range: tuple[float, float] = (0.3, 100.0)
     missing_label_rate: float = 0.05
     wrong_label_rate: float = 0.03
     false_label_rate: float = 0.01
