@@ -460,7 +460,11 @@ def exposures_of(ccds: pa.Table) -> pa.Table:
         .then(None)
         .otherwise(pl.col("ccd_cuts").fill_null(0).bitwise_or())
         .alias("ccd_cuts"),
-        (pl.col("ccd_cuts") != 0).sum().cast(pl.Int32).alias("n_cut"),
+        pl.when(pl.col("ccd_cuts").is_null().all())
+        .then(None)
+        .otherwise((pl.col("ccd_cuts") != 0).sum())
+        .cast(pl.Int32)
+        .alias("n_cut"),
         pl.col("image_filename").first(),
     )
     return exposures.to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -226,7 +226,7 @@ TABLES: dict[str, Table] = {
                 ("skysb", _F32, "mag/arcsec2", "median sky surface brightness over the CCDs"),
                 ("ebv", _F32, "mag", "median E(B-V) over the CCDs"),
                 ("ccd_cuts", _I64, "bits", "legacypipe's bits set on any CCD"),
-                ("n_cut", _I32, "", "CCDs with at least one bit set"),
+                ("n_cut", _I32, "", "CCDs with at least one bit set; null where no bits are known"),
                 ("image_filename", _TEXT, "", "image file of the first CCD"),
             ),
         ),

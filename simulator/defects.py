@@ -49,8 +49,8 @@ Out_of_focus
     Donuts. Quantity: rms size of the PSF relative to the median good one; scatter: that of the
     seeing (0.13). Size = (1 + s x 0.13) x the median good one.
 
-Strengths are spread evenly in their logarithm, by default from 0.3 to 100: half of the defects
-cannot be seen, and three fifths lie below twice what can.
+Strengths are spread evenly in their logarithm, by default from 0.3 to 100: two fifths of the
+defects cannot be seen, and half lie below twice what can.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def test_a_table_becomes_nights_of_ccds_and_exposures(
     assert exposure["band"] == "r"
     assert exposure["n_ccds"] == 3
     assert exposure["fwhm"] == pytest.approx(4.4)
+    assert exposure["n_cut"] is None
     assert exposure["ccd_cuts"] is None, "the table has no bits, which is not the same as none set"
 
 
