@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from classifiers.metrics import Scores, decide, score
 from classifiers.model import Model, load_model
+from classifiers.plots import plot_calibration, plot_confusion
 from classifiers.sample import Sample, read_sample
 from lake.errors import SurveyError
 from lake.store import Lake, write_atomically
@@ -226,6 +227,17 @@ def _write(evaluation: Evaluation, folder: Path) -> None:
     }
     for name, rows in tables.items():
         write_atomically(folder / f"{name}.csv", partial(csv.write_csv, rows))
+    for cut, scores in evaluation.scores.items():
+        title = f"{evaluation.model.name}, probability >= {cut:g}, split by {evaluation.split}"
+        name = "confusion.png" if cut == 0 else f"confusion-{cut:g}.png"
+        write_atomically(
+            folder / name,
+            partial(plot_confusion, evaluation.model.classes, scores.confusion, title),
+        )
+    write_atomically(
+        folder / "calibration.png",
+        partial(plot_calibration, evaluation.calibration, evaluation.brier),
+    )
     summary = {
         "model": evaluation.model.name,
         "sha256": evaluation.model.card["sha256"],

@@ -56,6 +56,8 @@ def test_tables_and_files(make_survey: MakeSurvey, tmp_path: Path) -> None:
     assert overall[1]["support"] == pytest.approx(overall[1]["coverage"] * summary.n_test)
     result = evaluate(survey.lake, "m", tmp_path / "report")
     written = json.loads((tmp_path / "report/scores.json").read_text())
+    for picture in ("confusion.png", "confusion-0.9.png", "calibration.png"):
+        assert (tmp_path / "report" / picture).read_bytes().startswith(b"\x89PNG")
     assert written["scores"]["0.0"] == result.scores[0.0].to_dict()
     assert len((tmp_path / "report/scores.csv").read_text().splitlines()) == 11
     assert 0 < result.brier < 1
