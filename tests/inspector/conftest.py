@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from inspector.rounds import Round, freeze, located
@@ -43,28 +44,35 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     [partition] = lake.partitions("ccds")
     keys = {"camera": "decam", "night": partition["night"]}
     ccds = lake.read("ccds", dict(partition.keys), ["expnum", "ccdnum"])
-    expnum = ccds["expnum"].to_numpy()
-    bad = expnum % 3 == 0
-    classes = np.where(bad, "Ghost_scatter", "good")
+    truth = pq.read_table(made.truth_exposures, columns=["expnum", "class", "ccdnums"]).to_pylist()
+    class_of = {row["expnum"]: row["class"] for row in truth}
+    bad_ccds = {(row["expnum"], ccdnum) for row in truth for ccdnum in row["ccdnums"]}
+    pairs = list(zip(ccds["expnum"].to_pylist(), ccds["ccdnum"].to_pylist(), strict=True))
+    rng = np.random.default_rng(1)
+    # A model that is right, but for a tenth of the CCDs, which it takes for good.
+    bad = np.array([pair in bad_ccds for pair in pairs]) & (rng.random(len(pairs)) < 0.9)
+    classes = [
+        class_of[pair[0]] if is_bad else "good" for pair, is_bad in zip(pairs, bad, strict=True)
+    ]
     predictions = ccds.append_column("class", pa.array(classes)).append_column(
-        "probability", pa.array(np.where(bad, 0.97, 0.99), pa.float32())
+        "probability", pa.array(rng.uniform(0.9, 1, len(pairs)), pa.float32())
     )
     lake.write("predictions", keys | {"model": MODEL}, predictions, RECORD)
-    vectors = np.random.default_rng(1).normal(size=(len(expnum), 4)).astype(np.float16)
-    vectors[:, 0] += 10 * bad
+    vectors = rng.normal(size=(len(pairs), 4)).astype(np.float16)
+    vectors[:, 0] += [10 * (class_of[expnum] != "good") for expnum, _ in pairs]
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)
     embeddings = ccds.append_column("embedding", embedding)
     lake.write("embeddings", keys | {"embedder": "four"}, embeddings, RECORD)
     votes = [
         {
-            "expnum": int(number),
+            "expnum": row["expnum"],
             "n_ccds": 62,
-            "n_bad": 62 if number % 3 == 0 else 0,
-            "class": "Ghost_scatter" if number % 3 == 0 else "good",
+            "n_bad": len(row["ccdnums"]),
+            "class": row["class"],
             "probability": 0.97,
-            "is_bad": bool(number % 3 == 0),
+            "is_bad": row["class"] != "good",
         }
-        for number in np.unique(expnum)
+        for row in truth
     ]
     lake.write("votes", keys | {"model": MODEL}, pa.Table.from_pylist(votes), RECORD)
     return Survey(lake, made.images, directory)
@@ -87,7 +95,7 @@ def make_round(lake: Lake, name: str = "first", count: int = N_EXPOSURES) -> Rou
             "expnum": vote["expnum"],
             "class": vote["class"],
             "probability": vote["probability"],
-            "why": "test <b>&amp;",
+            "why": "chosen for the test",
         }
         for vote in votes
     ]
