@@ -41,7 +41,6 @@ class Neighbours:
         self.lake = lake
         self.embedder = embedder
         self.ready = Event()
-        self.problem = ""
         self._keys: list[tuple[str, int, str]] = []
         self._places: dict[tuple[str, int], int] = {}
         self._vectors: NDArray[np.float32] = np.zeros((0, 1), np.float32)
@@ -75,11 +74,14 @@ class Neighbours:
         return found
 
     def _load(self, needed: set[tuple[str, str]], prefer: set[str]) -> None:
-        if self.embedder is None:
-            self.problem = "no embeddings in the lake"
+        try:
+            if self.embedder is not None:
+                self._read(self.embedder, needed, prefer)
+        finally:
             self.ready.set()
-            return
-        partitions = self.lake.partitions("embeddings", embedder=self.embedder)
+
+    def _read(self, embedder: str, needed: set[tuple[str, str]], prefer: set[str]) -> None:
+        partitions = self.lake.partitions("embeddings", embedder=embedder)
         partitions.sort(
             key=lambda p: ((p["camera"], p["night"]) not in needed, p["night"] not in prefer, p)
         )
@@ -91,9 +93,8 @@ class Neighbours:
                 break
             try:
                 expnums, vectors, read = _exposure_means(partition)
-            except (SurveyError, OSError) as error:
-                self.problem = str(error)
-                continue
+            except (SurveyError, OSError):
+                continue  # neighbours are a help: a night less is no reason to show none
             elements += read
             if means and vectors.shape[1] != means[0].shape[1]:
                 continue
@@ -105,7 +106,6 @@ class Neighbours:
             self._vectors = (stacked - stacked.mean(axis=0)) / np.where(spread > 0, spread, 1)
         self._keys = keys
         self._places = {(camera, expnum): i for i, (camera, expnum, _) in enumerate(keys)}
-        self.ready.set()
 
 
 def _exposure_means(

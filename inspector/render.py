@@ -161,7 +161,7 @@ class Renderer:
     async def whole(self, layout: Layout, ccdnum: int, stretch: Stretch) -> bytes:
         """Return one CCD at full resolution; raises as `tile`."""
         place = _place(layout, ccdnum)
-        path = self._path(place)
+        path = self._path(place.file)
         wanted = (place.ccdnum, place.ccdname, place.hdu)
         key = ImageCache.key(_VERSION, "whole", path, _fingerprint(path), wanted, stretch)
 
@@ -218,19 +218,20 @@ class Renderer:
             return exposure
         exposure = Exposure(layout, layout.binning(size))
         order = next(self._batches)
-        files: dict[Path, list[Place]] = {}
+        files: dict[str, list[Place]] = {}
         for place in layout.places:
-            files.setdefault(self._path(place), []).append(place)
-        for path, places in files.items():
+            files.setdefault(place.file, []).append(place)
+        for name, places in files.items():
+            path = self._path(name)
             for batch in _outwards(places, CCDS_PER_TASK):
                 wanted = [(place.ccdnum, place.ccdname, place.hdu) for place in batch]
                 task = self._submit(level, order, read_binned, str(path), wanted, exposure.binning)
                 exposure.tasks.append(task)
                 exposure.ccds |= {place.ccdnum: task.done for place in batch}
         self._kept[key] = exposure
-        done = [name for name, each in self._kept.items() if each.is_done and name != key]
-        for name in done[: max(0, len(self._kept) - MAX_KEPT)]:
-            del self._kept[name]
+        done = [other for other, each in self._kept.items() if each.is_done and other != key]
+        for done_key in done[: max(0, len(self._kept) - MAX_KEPT)]:
+            del self._kept[done_key]
         return exposure
 
     def _submit(self, level: int, batch: int, work: Callable[..., Any], *arguments: Any) -> _Task:
@@ -282,12 +283,12 @@ class Renderer:
     async def _in_thread(self, work: Callable[..., bytes], *arguments: Any) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _path(self, place: Place) -> Path:
+    def _path(self, name: str) -> Path:
         """Return an image's file; raises `NoImage` for one that is not in the image folder."""
-        shown = repr(place.file) if place.file else "the CCD table"
+        shown = repr(name) if name else "the CCD table"
         try:
-            path = (self.images / place.file).resolve()
-            inside = bool(place.file) and path.is_relative_to(self.images)
+            path = (self.images / name).resolve()
+            inside = bool(name) and path.is_relative_to(self.images)
             found = inside and path.is_file()
         except (OSError, ValueError) as error:
             raise NoImage(f"{shown}: names no file ({error})") from error
@@ -298,7 +299,7 @@ class Renderer:
         return path
 
     def _key(self, layout: Layout, size: int, stretch: Stretch) -> str:
-        paths = {self._path(place) for place in layout.places}
+        paths = {self._path(name) for name in {place.file for place in layout.places}}
         prints = sorted((str(path), _fingerprint(path)) for path in paths)
         return ImageCache.key(_VERSION, prints, layout.places, layout.binning(size), stretch)
 
