@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from inspector.cache import ImageCache
 from inspector.focal_plane import Layout, Place
 from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
-from inspector.stretch import STRETCHES, Scale, Stretch, grey, scale_of
+from inspector.stretch import STRETCHES, Stretch, grey, scale_of
 from lake.errors import SurveyError
 from lake.store import file_fingerprint
 
@@ -79,7 +79,6 @@ class Exposure:
     binning: int
     tasks: list[_Task] = field(default_factory=list)
     ccds: dict[int, asyncio.Future[dict[int, Pixels | str]]] = field(default_factory=dict)
-    scales: dict[Stretch, Scale] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -146,20 +145,22 @@ class Renderer:
         key = self._key(layout, size, stretch)
         return await self._once(key, lambda: self._mosaic(key, layout, size, stretch, ahead))
 
-    async def tile(self, layout: Layout, size: int, ccdnum: int, stretch: Stretch) -> bytes:
-        """Return one CCD of a mosaic as soon as it is decoded, in grey levels near the mosaic's.
+    async def partial(self, layout: Layout, size: int, stretch: Stretch) -> bytes:
+        """Return a mosaic of the CCDs that have come so far, waiting for the first of them.
 
-        Raises `NoImage` when the CCD is not there or cannot be read, `Busy` as `mosaic`.
+        Raises as `mosaic`.
         """
-        place = _place(layout, ccdnum)
         exposure = self._exposure(layout, size, ahead=False)
-        pixels = (await _shielded(exposure.ccds[ccdnum]))[ccdnum]
-        if isinstance(pixels, str):
-            raise NoImage(pixels)
-        return await self._in_thread(_draw_tile, exposure, place, pixels, stretch)
+        futures = list(exposure.ccds.values())
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        found: dict[int, Pixels | str] = {}
+        for future in futures:
+            if future.done() and not future.cancelled():
+                found |= future.result()
+        return await self._draw(exposure, found, stretch)
 
     async def whole(self, layout: Layout, ccdnum: int, stretch: Stretch) -> bytes:
-        """Return one CCD at full resolution; raises as `tile`."""
+        """Return one CCD at full resolution; raises as `mosaic`."""
         place = _place(layout, ccdnum)
         path = self._path(place.file)
         wanted = (place.ccdnum, place.ccdname, place.hdu)
@@ -199,12 +200,17 @@ class Renderer:
         found: dict[int, Pixels | str] = {}
         for future in list(exposure.ccds.values()):
             found |= await _shielded(future)
+        image = await self._draw(exposure, found, stretch)
+        self.cache.put(key, image)
+        return image
+
+    async def _draw(
+        self, exposure: Exposure, found: dict[int, Pixels | str], stretch: Stretch
+    ) -> bytes:
         ccds = {number: each for number, each in found.items() if not isinstance(each, str)}
         if not ccds:
             raise NoImage(next((text for text in found.values() if isinstance(text, str)), ""))
-        image = await self._in_thread(_draw_mosaic, exposure, ccds, stretch)
-        self.cache.put(key, image)
-        return image
+        return await self._in_thread(_draw_mosaic, exposure, ccds, stretch)
 
     def _exposure(self, layout: Layout, size: int, ahead: bool) -> Exposure:
         """Return the exposure being read, having asked for it where it was not."""
@@ -335,13 +341,6 @@ def _outwards(places: list[Place], size: int) -> list[list[Place]]:
         key=lambda p: (p.left + p.width / 2 - 0.5) ** 2 + (p.top + p.height / 2 - 0.5) ** 2,
     )
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
-
-def _draw_tile(exposure: Exposure, place: Place, pixels: Pixels, stretch: Stretch) -> bytes:
-    if stretch not in exposure.scales:
-        # The first CCD to come sets the scale of the others; the mosaic then uses them all.
-        exposure.scales[stretch] = scale_of(pixels, stretch)
-    return to_jpeg(place.turn.apply(grey(pixels, exposure.scales[stretch])))
 
 
 def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) -> bytes:

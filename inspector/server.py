@@ -83,7 +83,7 @@ class _Server:
             Route("/{mode}/undo", self._signed(self._undo), methods=["POST"]),
             Route("/image/{key}/{stretch}/mosaic", self._signed(self._mosaic)),
             Route("/image/{key}/{stretch}/thumbnail", self._signed(self._thumbnail)),
-            Route("/image/{key}/{stretch}/tile/{ccdnum:int}", self._signed(self._tile)),
+            Route("/image/{key}/{stretch}/partial", self._signed(self._partial)),
             Route("/image/{key}/{stretch}/whole/{ccdnum:int}", self._signed(self._whole)),
         ]
         return Starlette(
@@ -305,11 +305,12 @@ class _Server:
             request, lambda layout, s: self.renderer.mosaic(layout, THUMBNAIL_SIZE, s, ahead=True)
         )
 
-    async def _tile(self, request: Request, session: Session) -> Response:
-        number = request.path_params["ccdnum"]
-        return await self._image(
-            request, lambda layout, s: self.renderer.tile(layout, MOSAIC_SIZE, number, s)
+    async def _partial(self, request: Request, session: Session) -> Response:
+        response = await self._image(
+            request, lambda layout, s: self.renderer.partial(layout, MOSAIC_SIZE, s)
         )
+        response.headers["cache-control"] = "no-store"
+        return response
 
     async def _whole(self, request: Request, session: Session) -> Response:
         number = request.path_params["ccdnum"]

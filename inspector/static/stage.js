@@ -89,8 +89,8 @@ async function draw() {
   const asked = stretch;
   const isWanted = () => subject === shown && stretch === asked && opened === null;
   const mosaic = $("mosaic");
-  $("tiles").replaceChildren();
   mosaic.removeAttribute("href");
+  sky.dataset.shown = "";
   sky.classList.remove("whole");
   if (!ccds.length) {
     imageState("no image: the lake's CCD tables do not know this exposure");
@@ -98,16 +98,11 @@ async function draw() {
   }
   imageState("…");
   shownSince = performance.now();
-  if (!shown.ready && !ahead.has(address(shown.key, "mosaic"))) drawTiles(isWanted);
+  if (!shown.ready && !ahead.has(address(shown.key, "mosaic"))) drawPartly(isWanted);
   try {
     const image = await load(address(shown.key, "mosaic"), isWanted);
     if (!image) return;
-    const [, , width, height] = extent();
-    for (const [name, value] of Object.entries({ x: 0, y: 0, width, height, href: image.src })) {
-      mosaic.setAttribute(name, value);
-    }
-    mosaic.setAttribute("preserveAspectRatio", "none");
-    $("tiles").replaceChildren();
+    place(image);
     imageState("");
     sky.dataset.shown = `${shown.key} ${asked}`;
     sky.dataset.milliseconds = Math.round(performance.now() - shownSince);
@@ -127,24 +122,27 @@ function boxOf(ccd) {
   return { x: left * width, y: top * height, width: wide * width, height: tall * height };
 }
 
-/** Before the mosaic is ready: each CCD as it comes, those in the middle first. */
-function drawTiles(isWanted) {
-  const fromMiddle = ({ box }) => Math.hypot(box[0] + box[2] / 2 - 0.5, box[1] + box[3] / 2 - 0.5);
-  const waiting = [...ccds].sort((one, other) => fromMiddle(one) - fromMiddle(other));
-  const next = async () => {
-    while (waiting.length && isWanted()) {
-      const ccd = waiting.shift();
-      const url = address(subject.key, `tile/${ccd.ccdnum}`);
-      const image = new Image();
-      image.src = url;
-      await image.decode().then(
-        () => isWanted() && !$("mosaic").hasAttribute("href")
-          && make("image", { ...boxOf(ccd), href: url, preserveAspectRatio: "none" }, $("tiles")),
-        () => {},
-      );
+/** Until the mosaic is whole: the CCDs that have come so far, those in the middle first. */
+async function drawPartly(isWanted) {
+  const key = subject.key;
+  const isMissing = () => isWanted() && !sky.dataset.shown.startsWith(key);
+  for (let step = 0; isMissing() && step < 100; step += 1) {
+    const image = new Image();
+    image.src = `${address(key, "partial")}?${step}`;
+    try {
+      await image.decode();
+      if (isMissing()) place(image);
+    } catch {
+      // nothing has come yet, or the server is busy: the mosaic itself says what is wrong
     }
-  };
-  for (let each = 0; each < 4; each += 1) next();
+    await new Promise((done) => setTimeout(done, 500));
+  }
+}
+
+function place(image) {
+  const [x, y, width, height] = extent();
+  const attributes = { x, y, width, height, href: image.src, preserveAspectRatio: "none" };
+  for (const [name, value] of Object.entries(attributes)) $("mosaic").setAttribute(name, value);
 }
 
 function drawMarks() {
@@ -232,7 +230,6 @@ export async function openCcd(ccdnum) {
     const box = { x: 0, y: 0, width: image.naturalWidth, height: image.naturalHeight };
     for (const [name, value] of Object.entries(box)) $("mosaic").setAttribute(name, value);
     $("mosaic").setAttribute("href", image.src);
-    $("tiles").replaceChildren();
     const guess = ccd.class ? ` · ${ccd.class.replaceAll("_", " ")} ${ccd.probability}` : "";
     imageState(`${ccd.name}${guess}${ccd.cuts ? ` · cut: ${ccd.cuts}` : ""} · Esc goes back`);
     sky.dataset.shown = `${shown.key} whole ${ccdnum} ${asked}`;

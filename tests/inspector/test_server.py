@@ -141,9 +141,9 @@ def test_images_come_and_unknown_ones_do_not(page: Page, round: Round) -> None:
     image = page.get(f"/image/{key}/zscale/mosaic")
     assert image.headers["content-type"] == "image/jpeg"
     assert "max-age" in image.headers["cache-control"]
-    assert page.get(f"/image/{key}/zscale/tile/28").status_code == 200
+    assert page.get(f"/image/{key}/zscale/partial").status_code == 200
     assert page.get(f"/image/{key}/arcsinh/whole/28").status_code == 200
-    for path in ("zscale/tile/99", "sepia/mosaic", "zscale/whole/-1", "zscale/tile/9" + 40 * "9"):
+    for path in ("zscale/whole/99", "sepia/mosaic", "zscale/whole/-1", "zscale/whole/9" + 40 * "9"):
         assert page.get(f"/image/{key}/{path}").status_code == 404
     assert page.get("/image/decam-1-0/zscale/mosaic").status_code == 404
     assert page.get("/image/..%2f..%2fsecret/zscale/mosaic").status_code == 404
@@ -255,7 +255,7 @@ def test_bodies_that_make_no_sense_change_nothing(page: Page, round: Round) -> N
 
 PIECES = [
     "..", ".", "%2e%2e", "%2f", "%00", "etc", "passwd", "inspect", "merge", "panel", "image",
-    "zscale", "mosaic", "tile", "whole", "thumbnail", "grid", "list", "static", "page.css",
+    "zscale", "mosaic", "partial", "whole", "thumbnail", "grid", "list", "static", "page.css",
     "verdict", "undo", "decam-1-0", "\u00e9", "%ff", "%", "a" * 300, "-1", "0", "?sort=%ff&page=-9",
     "grid?page=99999999999", "sign-in", "sign-out", "//", "\\", "..%5c", "list?show[]=1", "{key}",
 ]  # fmt: skip
