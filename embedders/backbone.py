@@ -45,14 +45,20 @@ class BackboneEmbedder(TorchEmbedder):
         device: str = "auto",
         precision: str | None = None,
         batch_size: int | None = None,
+        masked: bool = False,
     ) -> None:
-        super().__init__(device, precision, batch_size)
+        super().__init__(device, precision, batch_size, masked)
         self.name = name
         self._folder = folder
         self._config = _json(folder / "config.json")
         self._size, self._mean, self._scatter = _preprocessing(folder, self._config)
         self._checksum = checksum(folder)
         self._model: Any = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        return self._size
 
     @property
     def dimension(self) -> int:
@@ -71,7 +77,7 @@ class BackboneEmbedder(TorchEmbedder):
             "model": self._config.get("model_type"),
             "weights": self._checksum,
             "pixels": "photograph",
-            "not_finite": "median",
+            **self.bad_pixels,
             "size": list(self._size),
             "resize": "bilinear, antialiased",
             "mean": list(self._mean),
@@ -80,10 +86,16 @@ class BackboneEmbedder(TorchEmbedder):
         }
 
     def _shape_pixels(self, pixels: Tensor) -> Tensor:
-        shaped = photograph(pixels)[None, None]
-        shaped = F.interpolate(shaped, self._size, mode="bilinear", antialias=True)[0]
+        return self._normalised(photograph(pixels)[None])
+
+    def show(self, picture: Tensor, side: int) -> Tensor:
+        """Return a square picture (3, n, n) of values 0 to 1 in the size that the model takes."""
+        return self._normalised(picture)
+
+    def _normalised(self, picture: Tensor) -> Tensor:
+        shaped = F.interpolate(picture[None], self._size, mode="bilinear", antialias=True)[0]
         mean, scatter = (
-            torch.tensor(values, device=pixels.device)[:, None, None]
+            torch.tensor(values, device=picture.device)[:, None, None]
             for values in (self._mean, self._scatter)
         )
         return (shaped - mean) / scatter  # (3, ny, nx)

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from embedders.pixels import STRETCHES
+from embedders.pixels import STRETCHES, as_photograph
 from embedders.torch_embedder import PRECISIONS, TorchEmbedder, quiet
 from embedders.weights import Published, checksum, find
 from lake.errors import SurveyError
@@ -58,26 +58,31 @@ class Preset:
 
     pixels: str = "raw"
     size: tuple[int, int] = PAPER_SIZE
+    masked: bool = False
 
 
 def preset(modifiers: Sequence[str]) -> Preset:
-    """Return what the modifiers behind a name ask for: ``asinh``, ``background``, ``1176x588``.
+    """Return what the modifiers behind a name ask for.
+
+    ``asinh``, ``background`` (stretches), ``1176x588`` (height and width of the input), ``masked``.
 
     Raises `SurveyError` for one it does not know, and for a size that is not made of patches.
     """
-    pixels, size = "raw", PAPER_SIZE
+    pixels, size, masked = "raw", PAPER_SIZE, False
     for modifier in modifiers:
         sides = re.fullmatch(r"(\d+)x(\d+)", modifier)
         if modifier in STRETCHES:
             pixels = modifier
+        elif modifier == "masked":
+            masked = True
         elif sides and all(int(side) > 0 and int(side) % PATCH == 0 for side in sides.groups()):
             size = (int(sides[1]), int(sides[2]))
         else:
             raise SurveyError(
-                f"embedder modifier .{modifier}: expected .{', .'.join(STRETCHES)}, or "
-                f".HEIGHTxWIDTH in multiples of {PATCH}"
+                f"embedder modifier .{modifier}: expected .{', .'.join(STRETCHES)}, .masked, "
+                f"or .HEIGHTxWIDTH in multiples of {PATCH}"
             )
-    return Preset(pixels, size)
+    return Preset(pixels, size, masked)
 
 
 def architecture(name: str) -> Architecture:
@@ -132,11 +137,11 @@ class Dinov2Embedder(TorchEmbedder):
         model, *modifiers = name.split(".")
         self._preset = preset(modifiers)
         self._shape = shape or architecture(model)
-        super().__init__(device, precision, batch_size)
+        super().__init__(device, precision, batch_size, self._preset.masked)
         self._weights = weights if shape and weights else find(model, published(model), weights)
         self._checksum = checksum(self._weights)
-        self._model: nn.Module | None = None
-        self._positions = torch.empty(0)
+        self._model: Any = None
+        self._positions: dict[tuple[int, int], Tensor] = {}
 
     @property
     def dimension(self) -> int:
@@ -149,7 +154,7 @@ class Dinov2Embedder(TorchEmbedder):
         return {
             "weights": self._checksum,
             "pixels": self._preset.pixels,
-            "not_finite": "median",
+            **self.bad_pixels,
             "size": list(self._preset.size),
             "resize": "bilinear, antialiased",
             "pooling": "class token",
@@ -160,18 +165,26 @@ class Dinov2Embedder(TorchEmbedder):
         stretched = STRETCHES[self._preset.pixels](pixels)[None, None]
         return F.interpolate(stretched, self._preset.size, mode="bilinear", antialias=True)[0, 0]
 
+    def show(self, picture: Tensor, side: int) -> Tensor:
+        """Return a square picture (3, n, n) of values 0 to 1 as the model knows photographs."""
+        shown = F.interpolate(picture[None], (side, side), mode="bilinear", antialias=True)[0]
+        return as_photograph(shown)
+
     def _vectors(self, batch: Tensor) -> Tensor:
         model = self._loaded()
-        pixels = batch[:, None].expand(-1, 3, -1, -1)  # (n, 3, ny, nx)
-        return class_token(model, pixels, self._positions, PRECISIONS[self.precision])
+        # One channel is repeated; a picture has three of its own.
+        pixels = batch[:, None].expand(-1, 3, -1, -1) if batch.ndim == 3 else batch
+        grid = (pixels.shape[2] // PATCH, pixels.shape[3] // PATCH)
+        if grid not in self._positions:
+            learned, registers = model.embeddings.position_embeddings, self._shape.n_registers > 0
+            # On the processor, so that positions are the same whatever the device.
+            positions = interpolate(learned.cpu(), grid, registers)
+            self._positions[grid] = positions.to(self.device)
+        return class_token(model, pixels, self._positions[grid], PRECISIONS[self.precision])
 
-    def _loaded(self) -> nn.Module:
+    def _loaded(self) -> Any:
         if self._model is None:
             model = load(self._weights, self._shape)
-            grid = (self._preset.size[0] // PATCH, self._preset.size[1] // PATCH)
-            registers = self._shape.n_registers > 0
-            positions = interpolate(model.embeddings.position_embeddings, grid, registers)
-            self._positions = positions.to(self.device)
             # Products inside the blocks are what costs; tokens stay in float32 between them,
             # and so do the patches, since raw pixel values need more than eight bits.
             for module in model.encoder.modules():

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from embedders import registry
+from embedders.neighbours import Pooled, pool_nights
 from embedders.on_ray import Order, embed_on_ray
 from embedders.parallel import DeviceTask, embed_side_by_side
 from embedders.pipeline import embed_nights
@@ -50,13 +51,19 @@ def run(
 ) -> EmbedSummary:
     """Embed the CCD images of the lake's ``ccds`` into its ``embeddings``.
 
+    An embedder that sees whole exposures (``focal-plane-…``) gives a row an exposure, ``ccdnum``
+    0; a CCD that cannot be read is missing from its picture and a row of ``failures``. For
+    ``….neighbours`` the vectors of the embedder before it are brought up to date first and then
+    pooled; the summary counts their images and the pooled partitions.
+
     Parameters
     ----------
     embedder : a name of `embedders.registry`, or an embedder.
     images : the folder that ``image_filename`` is relative to, or several of them.
     partitions, releases : which nights, as `lake.shares.select` takes them, of which releases
         (all); the latest processing of a CCD image counts.
-    ccds_per_exposure : how many CCDs to draw of each exposure, by (`seed`, expnum) alone.
+    ccds_per_exposure : how many CCDs to draw of each exposure, by (`seed`, expnum) alone; does
+        not apply to whole exposures, of which all CCDs are used.
     device : ``auto`` (all GPUs of the machine, else the cores), or devices as torch names them,
         joined by commas; each gets a process of its own and a share of the nights.
     workers : processes that read for each device, by default one a core (one where the model
@@ -88,15 +95,21 @@ def run(
         raise SurveyError(f"--engine {engine}: expected local or ray")
     devices = [device]
     make: Callable[[], Embedder | DeviceEmbedder]
+    pooled = None
     if isinstance(embedder, str):
         weights = weights and weights.absolute()
         options = Options(embedder, device.split(",")[0], weights, precision, batch_size)
-        embedder = registry.embedder(options)
-        make = partial(registry.embedder, options)
+        found = registry.embedder(options)
+        if isinstance(found, Pooled):
+            pooled, found = found, found.base
+            options = replace(options, name=found.name)
+        embedder = found
+        make = partial(registry.image_embedder, options)
         if isinstance(embedder, DeviceEmbedder):
             devices = embedder.devices(device)
     else:
         make = partial(_itself, embedder)
+    view = registry.view(embedder)
     job = Job(
         name=embedder.name,
         embedder=dict(embedder.settings),
@@ -104,37 +117,58 @@ def run(
         notes=_notes(embedder),
         images=tuple(folder.absolute() for folder in folders),
         releases=tuple(releases),
-        ccds_per_exposure=ccds_per_exposure,
+        ccds_per_exposure=None if view.mosaic else ccds_per_exposure,
         seed=seed,
         force=force,
+        view=view,
     )
     chosen = select(counts, partitions)
     # The other shares of the job are made anew by the other tasks.
     unshared = [pattern for pattern in partitions if not re.fullmatch(r"\s*\d+/\d+\s*", pattern)]
-    check_settings(lake, job, frozenset(select(counts, unshared)) if force else frozenset())
+    spared = frozenset(select(counts, unshared)) if force else frozenset()
+    check_settings(lake, job, spared)
     with _stopping(stop or threading.Event()) as stopping:
         if engine == "ray":
             order = Order(lake.root.absolute(), job, make, workers)
-            return embed_on_ray(order, chosen, ray_address, progress, stopping)
-        if len(devices) == 1:
-            return embed_nights(lake, job, embedder, chosen, workers, progress, stopping)
-        weight = {night: counts[night] for night in chosen}
-        shares = [select(weight, [f"{n}/{len(devices)}"]) for n in range(1, len(devices) + 1)]
-        if isinstance(embedder, DeviceEmbedder) and embedder.has_memory:
-            workers = workers or max(cores() // len(devices), 1)
-        tasks = [
-            DeviceTask(
-                one,
-                lake.root,
-                job,
-                partial(registry.embedder, replace(options, device=one)),
-                tuple(share),
-                workers,
-            )
-            for one, share in zip(devices, shares, strict=True)
-            if share
-        ]
-        return embed_side_by_side(tasks, progress, stopping)
+            summary = embed_on_ray(order, chosen, ray_address, progress, stopping)
+        elif len(devices) == 1:
+            summary = embed_nights(lake, job, embedder, chosen, workers, progress, stopping)
+        else:
+            weight = {night: counts[night] for night in chosen}
+            shares = [select(weight, [f"{n}/{len(devices)}"]) for n in range(1, len(devices) + 1)]
+            if isinstance(embedder, DeviceEmbedder) and embedder.has_memory:
+                workers = workers or max(cores() // len(devices), 1)
+            tasks = [
+                DeviceTask(
+                    one,
+                    lake.root,
+                    job,
+                    partial(registry.image_embedder, replace(options, device=one)),
+                    tuple(share),
+                    workers,
+                )
+                for one, share in zip(devices, shares, strict=True)
+                if share
+            ]
+            summary = embed_side_by_side(tasks, progress, stopping)
+        if pooled is None:
+            return summary
+        its_job = replace(
+            job,
+            name=pooled.name,
+            embedder=dict(pooled.settings),
+            dimension=pooled.dimension,
+            notes=pooled.notes,
+        )
+        check_settings(lake, its_job, spared)
+        done = pool_nights(lake, its_job, job.name, chosen, progress, stopping)
+        return replace(
+            summary,
+            n_partitions=done.n_partitions,
+            n_skipped=done.n_skipped,
+            stopped=done.stopped or summary.stopped,
+            remaining=sorted({*summary.remaining, *done.remaining}),
+        )
 
 
 def _itself(embedder: Embedder | DeviceEmbedder) -> Embedder | DeviceEmbedder:

@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from embedders.device import Device
-from embedders.plan import STAGE, Job, Plan, failure, plan
+from embedders.plan import STAGE, Job, Plan, failure, flaw_failure, plan
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.readers import Read, Readers, cores
 from embedders.registry import DeviceEmbedder, Embedder
-from embedders.tasks import Ccd, FileTask, Key
+from embedders.tasks import Ccd, Key, Task
+from embedders.vectors import vector_rows
 from lake.shares import Night
 from lake.store import Lake
 from lake.tables import table
@@ -58,7 +59,7 @@ class _Open:
 
 
 #: A CCD image on its way through the device.
-_Image = tuple[_Open, FileTask, Ccd]
+_Image = tuple[_Open, Task, Ccd]
 
 
 class _Run:
@@ -126,7 +127,7 @@ class _Run:
             if exhausted and not self._readers.busy and not (self._device and self._device.busy):
                 return
 
-    def _tasks(self) -> Iterator[tuple[_Open, FileTask]]:
+    def _tasks(self) -> Iterator[tuple[_Open, Task]]:
         """Plan the nights one after the other, only as far as the readers can follow."""
         for night in self._chosen:
             planned = plan(self._lake, self._job, night)
@@ -143,6 +144,9 @@ class _Run:
                 yield opened, task
 
     def _take(self, read: Read[_Open]) -> None:
+        if read.flaws:
+            read.owner.failures += [flaw_failure(flaw) for flaw in read.flaws]
+            self._tell("images", read.owner.plan.name, 0, len(read.flaws))
         if read.error is not None:
             self._fail(read.owner, read.task, read.ccd, read.error)
         elif read.vector is not None:
@@ -151,14 +155,14 @@ class _Run:
             self._device.put((read.owner, read.task, read.ccd), read.pixels)
             read.release()
 
-    def _vector(self, opened: _Open, task: FileTask, ccd: Ccd, vector: np.ndarray) -> None:
+    def _vector(self, opened: _Open, task: Task, ccd: Ccd, vector: np.ndarray) -> None:
         if not np.isfinite(vector).all():
             self._fail(opened, task, ccd, "the embedder gave a vector that is not finite")
             return
         opened.vectors[ccd.key] = vector.clip(-_FLOAT16, _FLOAT16).astype(np.float16)
         self._one_less(opened, 0)
 
-    def _fail(self, opened: _Open, task: FileTask, ccd: Ccd, error: str) -> None:
+    def _fail(self, opened: _Open, task: Task, ccd: Ccd, error: str) -> None:
         opened.failures.append(failure(task, ccd, error))
         self._one_less(opened, 1)
 
@@ -178,7 +182,7 @@ class _Run:
         self._lake.write_failures(
             STAGE, self._job.name, keys, pa.Table.from_pylist(failures, _FAILURES), record
         )
-        rows = _rows(opened.vectors, self._job.dimension)
+        rows = vector_rows(opened.vectors, self._job.dimension)
         self._lake.write("embeddings", keys, rows, record)
 
     def _report_commits(self) -> None:
@@ -190,6 +194,7 @@ class _Run:
             self._summary.n_images += len(opened.vectors) - opened.n_reused
             self._summary.n_reused += opened.n_reused
             self._summary.n_failed += len(opened.failures)
+            self._summary.n_unmasked += opened.plan.n_unmasked
             self._tell("committed", opened.plan.name, len(opened.vectors), len(opened.failures))
 
     def _tell(
@@ -205,15 +210,3 @@ class _Run:
 
 
 _FAILURES = pa.schema([(column.name, column.type) for column in table("failures").columns])
-
-
-def _rows(vectors: dict[Key, np.ndarray], dimension: int) -> pa.Table:
-    keys = sorted(vectors)
-    flat = np.concatenate([vectors[key] for key in keys]) if keys else np.empty(0, np.float16)
-    return pa.table(
-        {
-            "expnum": pa.array([expnum for expnum, _ in keys], pa.int64()),
-            "ccdnum": pa.array([ccdnum for _, ccdnum in keys], pa.int16()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), dimension),
-        }
-    )

@@ -12,18 +12,32 @@ def _raw(pixels: Tensor) -> Tensor:
 
 
 def _background(pixels: Tensor) -> Tensor:
-    """Subtract a smooth background (medians of a mesh) and divide by the noise."""
+    """Subtract a smooth background and divide by the noise."""
+    residual = pixels - smooth_background(pixels)
+    return residual / _noise(residual)
+
+
+def smooth_background(pixels: Tensor) -> Tensor:
+    """Return the medians of a mesh, interpolated; pixels that are NaN are left out.
+
+    A mesh that holds nothing else takes the median of the image.
+    """
     ny, nx = pixels.shape
     box = [side // max(round(side / _MESH), 1) for side in (ny, nx)]
     meshes = pixels.unfold(0, box[0], box[0]).unfold(1, box[1], box[1])  # (my, mx, box, box)
-    medians = meshes.flatten(2).median(dim=2).values
-    smooth = F.interpolate(medians[None, None], (ny, nx), mode="bilinear")[0, 0]
-    return (pixels - smooth) / _noise(pixels - smooth)
+    medians = meshes.flatten(2).nanmedian(dim=2).values
+    medians = torch.where(medians.isnan(), pixels.nanmedian(), medians)
+    return F.interpolate(medians[None, None], (ny, nx), mode="bilinear")[0, 0]
 
 
 def _asinh(pixels: Tensor) -> Tensor:
     """Make a photograph of it and give that the range of those that DINOv2 was trained on."""
-    return _DARKEST + photograph(pixels) * (_BRIGHTEST - _DARKEST)
+    return as_photograph(photograph(pixels))
+
+
+def as_photograph(picture: Tensor) -> Tensor:
+    """Give 0 … 1 the range of DINOv2's photographs after their normalisation."""
+    return _DARKEST + picture * (_BRIGHTEST - _DARKEST)
 
 
 def photograph(pixels: Tensor) -> Tensor:

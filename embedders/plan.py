@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from embedders.tasks import Ccd, FileTask, Key
+from embedders.tasks import CCD_BY_CCD, Ccd, FileTask, Flaw, Key, MosaicTask, Task, View
+from embedders.vectors import read_vectors, row_keys
 from lake.errors import SurveyError
+from lake.focal_plane import COLUMNS, Layout, layout
 from lake.shares import Night
 from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
 
@@ -21,7 +22,11 @@ STAGE = "embed"
 #: What stands for the fingerprint of an image file that does not exist.
 MISSING = "missing"
 
-_COLUMNS = ("expnum", "ccdnum", "ccdname", "image_filename", "image_hdu", "procdate", "plver")
+#: What tells CCD images apart, and which processing of one is the latest.
+_ORDER = ("expnum", "ccdnum", "procdate", "plver")
+_COLUMNS = ("ccdname", "image_filename", "image_hdu")
+#: How the files beside an image are called in its place; either may be compressed or not.
+_BESIDE = {"mask": "_ood_", "weight": "_oow_"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Job:
 
     `embedder` holds the settings that change the vectors; `images` the folders that
     ``image_filename`` is relative to, of which the first that has a file wins;
-    `ccds_per_exposure` None takes all.
+    `ccds_per_exposure` None takes all; `view` is what the embedder is shown.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Job:
     ccds_per_exposure: int | None = None
     seed: int = 0
     force: bool = False
+    view: View = CCD_BY_CCD
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,15 +70,17 @@ class Plan:
     Attributes
     ----------
     record : what the partition will carry in its footer.
-    tasks : the files to read.
+    tasks : the files (or exposures) to read.
     vectors, failures : what an earlier run found for files that have not changed since.
+    n_unmasked : CCD images, read now or before, that should be masked and have no mask.
     """
 
     night: Night
     record: Record
-    tasks: list[FileTask] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
     vectors: dict[Key, np.ndarray] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    n_unmasked: int = 0
 
     @property
     def name(self) -> str:
@@ -85,37 +93,37 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan | None:
 
     Raises `SurveyError` when a partition of CCD rows is damaged.
     """
-    sources = [
+    sources = ccd_sources(lake, job, night)
+    inputs = {f"ccds/{source['release']}": fingerprint(source) for source in sources}
+    mosaic = job.view.mosaic
+    rows = latest(sources, _COLUMNS + (COLUMNS if mosaic else ()))
+    if mosaic:
+        tasks, failures = _exposures(job, rows, mosaic)
+    else:
+        files, failures = _files(job, draw(rows, job.ccds_per_exposure, job.seed))
+        tasks = list(files)
+    inputs |= {task.input: _drawn(task) for task in tasks}
+
+    notes = {**job.notes, "dimension": job.dimension}
+    n_unmasked = _count_unmasked(tasks) if job.view.masked else 0
+    if job.view.masked:
+        notes["n_unmasked"] = n_unmasked
+    record = Record(STAGE, job.settings, inputs, notes)
+    if not job.force and lake.is_current("embeddings", job.keys(night), record):
+        return None
+    planned = Plan(night, record, tasks, failures=failures, n_unmasked=n_unmasked)
+    if not job.force:
+        _reuse(lake, job, planned)
+    return planned
+
+
+def ccd_sources(lake: Lake, job: Job, night: Night) -> list[Partition]:
+    """Return the partitions of CCD rows of `night` that count for `job`."""
+    return [
         partition
         for partition in lake.partitions("ccds", camera=night[0], night=night[1])
         if not job.releases or partition["release"] in job.releases
     ]
-    inputs = {f"ccds/{source['release']}": _fingerprint(source) for source in sources}
-    rows = draw(_latest(sources), job.ccds_per_exposure, job.seed)
-
-    files: dict[str, list[Ccd]] = {}
-    nameless = []
-    for row in rows:
-        file = (row["image_filename"] or "").strip()
-        name = (row["ccdname"] or "").strip() or None
-        ccd = Ccd(row["expnum"], row["ccdnum"], row["image_hdu"], name)
-        if file:
-            files.setdefault(file, []).append(ccd)
-        else:
-            nameless.append(_failure(ccd, "", "the CCD table names no image file"))
-    tasks = [
-        FileTask(file, _locate(job.images, file), tuple(ccds))
-        for file, ccds in sorted(files.items())
-    ]
-    inputs |= {task.file: _drawn(task) for task in tasks}
-
-    record = Record(STAGE, job.settings, inputs, {**job.notes, "dimension": job.dimension})
-    if not job.force and lake.is_current("embeddings", job.keys(night), record):
-        return None
-    planned = Plan(night, record, tasks, failures=nameless)
-    if not job.force:
-        _reuse(lake, job, planned)
-    return planned
 
 
 def draw(rows: list[dict[str, Any]], per_exposure: int | None, seed: int) -> list[dict[str, Any]]:
@@ -159,7 +167,8 @@ def check_settings(lake: Lake, job: Job, spared: frozenset[Night]) -> None:
         )
 
 
-def _fingerprint(partition: Partition) -> str:
+def fingerprint(partition: Partition) -> str:
+    """Return what tells this version of a partition from another."""
     record = partition.record()
     return record.fingerprint if record else file_fingerprint(partition.path)
 
@@ -169,13 +178,88 @@ def _locate(folders: tuple[Path, ...], file: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def _drawn(task: FileTask) -> str:
-    """Fingerprint a file together with what is drawn from it."""
+def _files(job: Job, rows: list[dict[str, Any]]) -> tuple[list[FileTask], list[dict[str, Any]]]:
+    """Return the files that `rows` name, and the failures of rows that name none."""
+    files: dict[str, list[Ccd]] = {}
+    nameless = []
+    for row in rows:
+        file = (row["image_filename"] or "").strip()
+        name = (row["ccdname"] or "").strip() or None
+        ccd = Ccd(row["expnum"], row["ccdnum"], row["image_hdu"], name)
+        if file:
+            files.setdefault(file, []).append(ccd)
+        else:
+            nameless.append(_failure(ccd, "", "the CCD table names no image file"))
+    tasks = []
+    for file, ccds in sorted(files.items()):
+        path = _locate(job.images, file)
+        beside = {kind: _beside(path, kind) for kind in _BESIDE} if job.view.masked else {}
+        tasks.append(FileTask(file, path, tuple(ccds), **beside))
+    return tasks, nameless
+
+
+def _exposures(
+    job: Job, rows: list[dict[str, Any]], size: int
+) -> tuple[list[Task], list[dict[str, Any]]]:
+    """Return the focal planes of all exposures, and the failures of what has no place in them."""
+    exposures: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        exposures.setdefault(row["expnum"], []).append(row)
+    tasks: list[Task] = []
+    failures = []
+    for expnum, ccds in exposures.items():
+        plane = layout(ccds)
+        placed = [row for row in ccds if row["ccdnum"] not in plane.unplaced]
+        files, nameless = _files(job, placed)
+        failures += nameless
+        for row in ccds:
+            if row["ccdnum"] in plane.unplaced:
+                ccd = Ccd(expnum, row["ccdnum"], None, None)
+                error = "the CCD table's size or astrometry gives it no place in the focal plane"
+                failures.append(_failure(ccd, (row["image_filename"] or "").strip(), error))
+        exposure = Ccd(expnum, 0, None, None)
+        if files:
+            tasks.append(MosaicTask(tuple(files), plane, size, (exposure,)))
+        else:
+            failures.append(_failure(exposure, "", "none of its CCDs has an image and a place"))
+    return tasks, failures
+
+
+def _beside(path: Path, kind: str) -> Path | None:
+    """Return the mask or the weights of an image, None when there are none."""
+    if "_ooi_" not in path.name:
+        return None
+    name = path.name.replace("_ooi_", _BESIDE[kind])
+    other = name.removesuffix(".fz") if name.endswith(".fz") else f"{name}.fz"
+    return next((path.with_name(n) for n in (name, other) if path.with_name(n).is_file()), None)
+
+
+def _count_unmasked(tasks: list[Task]) -> int:
+    files = [file for t in tasks for file in (t.files if isinstance(t, MosaicTask) else (t,))]
+    return sum(len(file.ccds) for file in files if file.mask is None)
+
+
+def _drawn(task: Task) -> str:
+    """Fingerprint the files of a task together with what is drawn from them."""
+    if isinstance(task, MosaicTask):
+        return digest([[file.file, _drawn(file)] for file in task.files] + [_geometry(task.layout)])
+    versions = [_version(path) for path in (task.path, task.mask, task.weight) if path is not None]
+    ccds = [[c.expnum, c.ccdnum, c.hdu, c.name] for c in task.ccds]
+    return f"{'/'.join(versions)}/{digest(ccds)}"
+
+
+def _version(path: Path) -> str:
     try:
-        version = file_fingerprint(task.path)
+        return file_fingerprint(path)
     except OSError:
-        version = MISSING
-    return f"{version}/{digest([[c.expnum, c.ccdnum, c.hdu, c.name] for c in task.ccds])}"
+        return MISSING
+
+
+def _geometry(plane: Layout) -> list[list[Any]]:
+    return [
+        [p.ccdnum, round(p.x, 2), round(p.y, 2), p.width, p.height, str(p.turn)]
+        for p in plane.places
+    ]
 
 
 def _natural(text: str | None) -> tuple[tuple[int, str], ...]:
@@ -184,10 +268,10 @@ def _natural(text: str | None) -> tuple[tuple[int, str], ...]:
     return tuple((int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces)
 
 
-def _latest(sources: list[Partition]) -> list[dict[str, Any]]:
+def latest(sources: list[Partition], columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the CCD rows of all releases, the latest processing of each, sorted by key."""
     best: dict[Key, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-    for row, release in _rows(sources):
+    for row, release in _rows(sources, (*_ORDER, *columns)):
         key = (row["expnum"], row["ccdnum"])
         order = ((row["procdate"] or "").strip(), _natural(row["plver"]), _natural(release))
         if key not in best or order > best[key][0]:
@@ -195,9 +279,11 @@ def _latest(sources: list[Partition]) -> list[dict[str, Any]]:
     return [row for _, (_, row) in sorted(best.items(), key=lambda item: item[0])]
 
 
-def _rows(sources: list[Partition]) -> Iterator[tuple[dict[str, Any], str]]:
+def _rows(
+    sources: list[Partition], columns: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], str]]:
     for source in sources:
-        for row in read_file(source.path, list(_COLUMNS)).to_pylist():
+        for row in read_file(source.path, list(dict.fromkeys(columns))).to_pylist():
             yield row, source["release"]
 
 
@@ -211,20 +297,15 @@ def _reuse(lake: Lake, job: Job, planned: Plan) -> None:
         or old.settings.get("embedder") != planned.record.settings["embedder"]
     ):
         return
-    table = lake.read("embeddings", keys)
-    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = dict(zip(_keys(table), flat.reshape(table.num_rows, -1), strict=True))
+    vectors = read_vectors(lake, keys)
     failures = _old_failures(lake, job, planned.night, old)
 
     remaining = []
     for task in planned.tasks:
-        unchanged = old.inputs.get(task.file) == planned.record.inputs[task.file]
+        unchanged = old.inputs.get(task.input) == planned.record.inputs[task.input]
         if unchanged and all(ccd.key in vectors or ccd.key in failures for ccd in task.ccds):
-            for ccd in task.ccds:
-                if ccd.key in vectors:
-                    planned.vectors[ccd.key] = vectors[ccd.key]
-                else:
-                    planned.failures.append(failures[ccd.key])
+            planned.vectors |= {key: vectors[key] for key in task.covered if key in vectors}
+            planned.failures += [failures[key] for key in task.covered if key in failures]
         else:
             remaining.append(task)
     planned.tasks = remaining
@@ -237,19 +318,18 @@ def _old_failures(lake: Lake, job: Job, night: Night, old: Record) -> dict[Key, 
     if record is None or record.fingerprint != old.fingerprint:
         return {}
     table = lake.read("failures", where, part=job.name)
-    return dict(zip(_keys(table), table.to_pylist(), strict=True))
-
-
-def _keys(table: pa.Table) -> list[Key]:
-    expnums, ccdnums = (table[name].to_pylist() for name in ("expnum", "ccdnum"))
-    return list(zip(expnums, ccdnums, strict=True))
+    return dict(zip(row_keys(table), table.to_pylist(), strict=True))
 
 
 def _failure(ccd: Ccd, file: str, error: str) -> dict[str, Any]:
     return {"expnum": ccd.expnum, "ccdnum": ccd.ccdnum, "file": file, "error": error}
 
 
-def failure(task: FileTask, ccd: Ccd, error: str) -> dict[str, Any]:
-    """Return the row of ``failures`` for a CCD that could not be used."""
-    where = ccd.name if ccd.name is not None else ccd.hdu
-    return _failure(ccd, f"{task.file}[{where}]", error)
+def failure(task: Task, ccd: Ccd, error: str) -> dict[str, Any]:
+    """Return the row of ``failures`` for an image that could not be used."""
+    return _failure(ccd, task.where(ccd), error)
+
+
+def flaw_failure(flaw: Flaw) -> dict[str, Any]:
+    """Return the row of ``failures`` for a CCD that its exposure's mosaic had to do without."""
+    return _failure(flaw.ccd, flaw.file, flaw.error)

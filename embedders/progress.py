@@ -12,7 +12,9 @@ class EmbedSummary:
     """What a run did.
 
     `n_images` counts the vectors computed now, `n_reused` those kept from an earlier run of the
-    same partitions, `n_failed` the CCDs that could not be used (rows of ``failures``).
+    same partitions, `n_failed` the CCDs that could not be used (rows of ``failures``; an exposure
+    of which none could counts too where whole exposures are embedded), `n_unmasked` the CCDs in
+    these partitions whose mask was asked for and is missing.
     `remaining` names the partitions that a run which was stopped has left.
     """
 
@@ -21,6 +23,7 @@ class EmbedSummary:
     n_images: int = 0
     n_reused: int = 0
     n_failed: int = 0
+    n_unmasked: int = 0
     seconds: float = 0.0
     stopped: bool = False
     remaining: list[str] = field(default_factory=list)
@@ -38,6 +41,7 @@ class EmbedSummary:
             self.n_images + other.n_images,
             self.n_reused + other.n_reused,
             self.n_failed + other.n_failed,
+            self.n_unmasked + other.n_unmasked,
             max(self.seconds, other.seconds),
             self.stopped or other.stopped,
             sorted(self.remaining + other.remaining),

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from embedders.tasks import Ccd, FileTask
+from embedders.tasks import Ccd, Flaw, Task
 from embedders.worker import Descriptor, Measure, Slots, serve
 from lake.errors import SurveyError
 
@@ -39,14 +39,16 @@ _starting = threading.Lock()
 
 @dataclass
 class Read(Generic[Owner]):
-    """What came of one CCD: its vector, its pixels, or an error.
+    """What came of one image: its vector, its pixels, or an error.
 
-    Pixels are a view of shared memory and must not be used after `release`.
+    Pixels are a view of shared memory and must not be used after `release`. `flaws` are the CCDs
+    that an exposure's image had to do without.
     """
 
     owner: Owner
-    task: FileTask
+    task: Task
     ccd: Ccd
+    flaws: tuple[Flaw, ...] = ()
     vector: np.ndarray | None = None
     pixels: np.ndarray | None = None
     error: str | None = None
@@ -56,7 +58,7 @@ class Read(Generic[Owner]):
 @dataclass
 class _Assignment(Generic[Owner]):
     owner: Owner
-    task: FileTask
+    task: Task
     waiting: set[int]
     tries: int = 0
 
@@ -99,15 +101,15 @@ class _Reader(Generic[Owner]):
         if kind == "done":
             del self.tasks[number]
             return
-        assignment, index = self.tasks[number], rest[0]
+        assignment, (index, flaws, *found) = self.tasks[number], rest
         assignment.waiting.discard(index)
-        read = Read(assignment.owner, assignment.task, assignment.task.ccds[index])
+        read = Read(assignment.owner, assignment.task, assignment.task.ccds[index], flaws)
         if kind == "vector":
-            read.vector = rest[1]
+            read.vector = found[0]
         elif kind == "error":
-            read.error = rest[1]
+            read.error = found[0]
         else:
-            slot, shape = rest[1:]
+            slot, shape = found
             read.pixels = self._slots.view(slot, shape)
             read.release = lambda: self._send(("free", slot))
         yield read
@@ -177,8 +179,8 @@ class Readers(Generic[Owner]):
         """The process ids of the readers."""
         return [reader.pid for reader in self._readers if reader.pid is not None]
 
-    def submit(self, owner: Owner, task: FileTask) -> None:
-        """Have a file read."""
+    def submit(self, owner: Owner, task: Task) -> None:
+        """Have a file or an exposure read."""
         self._queue.append(_Assignment(owner, task, set(range(len(task.ccds)))))
         self._assign()
 

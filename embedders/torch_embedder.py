@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from embedders.pixels import smooth_background
+from embedders.tasks import View
 from lake.errors import SurveyError
 
 PRECISIONS = {
@@ -23,20 +26,28 @@ _BATCH = 8
 class TorchEmbedder:
     """The device, and the way of images onto it and of vectors back.
 
-    A model adds `dimension`, `settings`, `_shape_pixels` and `_vectors`.
+    A model adds `dimension`, `settings`, `_shape_pixels`, `show` and `_vectors`.
 
     Parameters
     ----------
     device : ``auto``, or as torch names it.
     precision : one of `PRECISIONS`; by default bfloat16 on a GPU and float32 on a CPU.
     batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
+    masked : whether pixels that the pipeline's mask or weights call bad are left out.
 
     Raises
     ------
     SurveyError : the device or precision do not exist.
     """
 
-    def __init__(self, device: str, precision: str | None, batch_size: int | None) -> None:
+    def __init__(
+        self,
+        device: str,
+        precision: str | None,
+        batch_size: int | None,
+        masked: bool = False,
+    ) -> None:
+        self.view = View(masked=masked)
         self.device = _device(device)
         self.has_memory = self.device.type != "cpu"
         self.precision = precision or ("bfloat16" if self.has_memory else "float32")
@@ -53,8 +64,20 @@ class TorchEmbedder:
         """Length of a vector."""
         raise NotImplementedError
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that changes the vectors."""
+        raise NotImplementedError
+
     def _shape_pixels(self, pixels: Tensor) -> Tensor:
         """Return pixels (ny, nx) as the model wants them; all are finite."""
+        raise NotImplementedError
+
+    def show(self, picture: Tensor, side: int) -> Tensor:
+        """Return a square picture (3, n, n) of values 0 to 1 as the model wants it, `side` long.
+
+        A model whose input has a fixed size keeps to that.
+        """
         raise NotImplementedError
 
     def _vectors(self, batch: Tensor) -> Tensor:
@@ -67,19 +90,35 @@ class TorchEmbedder:
             return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         return asked.split(",")
 
-    @torch.inference_mode()
+    @property
+    def bad_pixels(self) -> dict[str, str]:
+        """The settings that say what becomes of pixels that are of no use."""
+        if not self.view.masked:
+            return {"not_finite": "median"}
+        return {"masked": "ood, oow", "not_finite": "local background"}
+
     def prepare(self, image: np.ndarray) -> Tensor:
         """Return a CCD image of shape (ny, nx) as the model wants it, float32, on the device.
 
-        Pixels that are not finite take the median of those that are: a model has no way to leave
-        a pixel out, and a single one would spoil every token.
+        Pixels that are not finite take the median of those that are (masked ones the local
+        background): a model has no way to leave a pixel out, and a single one would spoil every
+        token.
         """
+        return self.on_device(image, lambda pixels: self._shape_pixels(self._filled(pixels)))
+
+    def _filled(self, pixels: Tensor) -> Tensor:
+        finite = pixels.isfinite()
+        if finite.all():
+            return pixels
+        if self.view.masked:
+            return pixels.where(finite, smooth_background(pixels.where(finite, torch.nan)))
+        return pixels.where(finite, pixels[finite].median())
+
+    @torch.inference_mode()
+    def on_device(self, image: np.ndarray, shape: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `shape` makes of an image on the device, beside the model's own work."""
         with torch.cuda.stream(self._side) if self._side else nullcontext():
-            pixels = torch.from_numpy(image).to(self.device, torch.float32, copy=True)
-            finite = pixels.isfinite()
-            if not finite.all():
-                pixels[~finite] = pixels[finite].median()
-            shaped = self._shape_pixels(pixels)
+            shaped = shape(torch.from_numpy(image).to(self.device, torch.float32, copy=True))
         if self._side is not None:
             self._side.synchronize()
             shaped.record_stream(torch.cuda.default_stream(self.device))

@@ -9,14 +9,16 @@ import mmap
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from typing import Any, Protocol
 
 import numpy as np
 
-from embedders.tasks import FileTask
+from embedders.mosaic import LEVEL, Mosaic
+from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
 from lake.errors import SurveyError
 from lake.images import open_images, read_ccd
 
@@ -70,10 +72,10 @@ class _Inbox:
 
     def __init__(self, pipe: Connection, n_slots: int) -> None:
         self._pipe = pipe
-        self._tasks: deque[tuple[int, FileTask]] = deque()
+        self._tasks: deque[tuple[int, Task]] = deque()
         self._slots = deque(range(n_slots))
 
-    def task(self) -> tuple[int, FileTask]:
+    def task(self) -> tuple[int, Task]:
         """Wait for the next task and return its number and itself."""
         while not self._tasks:
             self._receive()
@@ -96,9 +98,10 @@ class _Inbox:
 def serve(pipe: Connection, measure: Measure | None, shared: list[Descriptor]) -> None:
     """Answer the tasks that come through `pipe` until it closes.
 
-    Messages in: ``("task", number, FileTask)`` and ``("free", slot)``. Messages out: for each
-    CCD ``("vector", number, index, array)``, ``("pixels", number, index, slot, shape)`` or
-    ``("error", number, index, text)``, and ``("done", number)`` at the end of the task.
+    Messages in: ``("task", number, Task)`` and ``("free", slot)``. Messages out: for each
+    image ``("vector", number, index, flaws, array)``, ``("pixels", number, index, flaws, slot,
+    shape)`` or ``("error", number, index, flaws, text)``, and ``("done", number)`` at the end of
+    the task. `flaws` are the CCDs that the image had to do without.
     """
     # Whoever started the run decides when it ends; a signal to the whole group is for them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,38 +110,116 @@ def serve(pipe: Connection, measure: Measure | None, shared: list[Descriptor]) -
     try:
         while True:
             number, task = inbox.task()
-            for index, outcome in _outcomes(task, measure):
+            for index, flaws, outcome in _outcomes(task, measure):
                 if isinstance(outcome, str):
-                    pipe.send(("error", number, index, outcome))
+                    pipe.send(("error", number, index, flaws, outcome))
                 elif measure is not None:
-                    pipe.send(("vector", number, index, outcome))
+                    pipe.send(("vector", number, index, flaws, outcome))
                 else:
                     slot = inbox.slot()
                     slots.view(slot, outcome.shape, grow=True)[...] = outcome
-                    pipe.send(("pixels", number, index, slot, outcome.shape))
+                    pipe.send(("pixels", number, index, flaws, slot, outcome.shape))
             pipe.send(("done", number))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the run is over
 
 
-def _outcomes(task: FileTask, measure: Measure | None) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Yield for each CCD of the file its pixels or vector, or what is wrong with it."""
+#: An image or a vector, or what is wrong with it.
+_Outcome = np.ndarray | str
+
+
+def _outcomes(
+    task: Task, measure: Measure | None
+) -> Iterator[tuple[int, tuple[Flaw, ...], _Outcome]]:
+    """Yield for each image of the task its pixels or vector, or what is wrong with it."""
+    if isinstance(task, MosaicTask):
+        flaws, plane = _mosaic(task)
+        yield 0, flaws, _measured(plane, measure, task.files[0])
+    else:
+        for index, pixels in _images(task):
+            yield index, (), _measured(pixels, measure, task)
+
+
+def _mosaic(task: MosaicTask) -> tuple[tuple[Flaw, ...], _Outcome]:
+    """Return the focal plane, whose CCDs are decoded and binned one by one, and those it lacks."""
+    mosaic, flaws, n_ccds = Mosaic(task.layout, task.size), [], 0
+    for file in task.files:
+        for index, pixels in _images(file):
+            ccd, n_ccds = file.ccds[index], n_ccds + 1
+            error = pixels if isinstance(pixels, str) else _put(mosaic, ccd, pixels, file)
+            if error is not None:
+                flaws.append(Flaw(ccd, file.where(ccd), error))
+    if len(flaws) == n_ccds:
+        return tuple(flaws), f"none of its {n_ccds} CCD images could be used"
+    if not np.isfinite(mosaic.planes[LEVEL]).any():
+        return tuple(flaws), "no part of its CCD images is free of bad pixels"
+    return tuple(flaws), mosaic.planes
+
+
+def _put(mosaic: Mosaic, ccd: Ccd, pixels: np.ndarray, file: FileTask) -> str | None:
+    """Put a CCD into its place; return what is wrong with it, if anything."""
+
+    def put() -> np.ndarray:
+        mosaic.put(ccd.ccdnum, pixels)
+        return pixels
+
+    outcome = _attempt(put, file)
+    return outcome if isinstance(outcome, str) else None
+
+
+def _measured(image: _Outcome, measure: Measure | None, task: FileTask) -> _Outcome:
+    if measure is None or isinstance(image, str):
+        return image
+    return _attempt(lambda: measure.embed([image])[0], task)
+
+
+def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
+    """Yield the pixels of each CCD of a file, or what is wrong with it."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_images(task.path))
+            planes = [
+                (stack.enter_context(open_images(path)), path, good)
+                for path, good in ((task.mask, _unmasked), (task.weight, _weighted))
+                if path is not None
+            ]
+        except SurveyError as error:
+            for index in range(len(task.ccds)):
+                yield index, _named(error, task)
+            return
+        for index, ccd in enumerate(task.ccds):
+
+            def read(ccd: Ccd = ccd) -> np.ndarray:
+                pixels = read_ccd(file, task.path, ccd.hdu, ccd.name)
+                for plane, path, good in planes:
+                    values = read_ccd(plane, path, ccd.hdu, ccd.name)
+                    if values.shape != pixels.shape:
+                        raise SurveyError(f"{path.name}: {values.shape} is not the image's shape")
+                    pixels[~good(values)] = np.nan
+                # A few rows nearly always settle it, at a fraction of the cost.
+                if not (np.isfinite(pixels[::64]).any() or np.isfinite(pixels).any()):
+                    raise SurveyError("the image is empty or has no finite pixel")
+                return pixels
+
+            yield index, _attempt(read, task)
+
+
+def _unmasked(mask: np.ndarray) -> np.ndarray:
+    return mask == 0
+
+
+def _weighted(weight: np.ndarray) -> np.ndarray:
+    return weight > 0
+
+
+def _attempt(work: Callable[[], np.ndarray], task: FileTask) -> _Outcome:
+    """Return what `work` does, or what is wrong: one image must not end a run of days."""
     try:
-        with open_images(task.path) as file:
-            for index, ccd in enumerate(task.ccds):
-                try:
-                    pixels = read_ccd(file, task.path, ccd.hdu, ccd.name)
-                    # A few rows nearly always settle it, at a fraction of the cost.
-                    if not (np.isfinite(pixels[::64]).any() or np.isfinite(pixels).any()):
-                        raise SurveyError("the image is empty or has no finite pixel")
-                    yield index, pixels if measure is None else measure.embed([pixels])[0]
-                except SurveyError as error:
-                    yield index, _named(error, task)
-                except Exception as error:  # one image must not end a run of days
-                    yield index, f"{type(error).__name__}: {error}"
+        return work()
     except SurveyError as error:
-        for index in range(len(task.ccds)):
-            yield index, _named(error, task)
+        return _named(error, task)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _named(error: SurveyError, task: FileTask) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedders.statistics import background, lines, noise, pixels, psf, sources
 from embedders.statistics.definition import Feature
 from embedders.statistics.frame import Frame
+from embedders.tasks import View
 
 __all__ = ["FEATURES", "Feature", "StatisticsEmbedder", "features"]
 
@@ -68,11 +69,16 @@ def features(
 
 
 class StatisticsEmbedder:
-    """The features as an embedder: images in, vectors out."""
+    """The features as an embedder: images in, vectors out.
 
-    name = "statistics"
+    Parameters
+    ----------
+    masked : whether pixels that the pipeline's mask or weights call bad count as such.
+    """
 
-    def __init__(self, pixel_scale: float = PIXEL_SCALE) -> None:
+    def __init__(self, pixel_scale: float = PIXEL_SCALE, masked: bool = False) -> None:
+        self.name = "statistics.masked" if masked else "statistics"
+        self.view = View(masked=masked)
         self.pixel_scale = pixel_scale
 
     @property
@@ -83,10 +89,12 @@ class StatisticsEmbedder:
     @property
     def settings(self) -> dict[str, object]:
         """What decides the values: part of the identity of every vector."""
+        masked = {"masked": "ood, oow"} if self.view.masked else {}
         return {
             "version": VERSION,
             "pixel_scale": self.pixel_scale,
             "features": [f.name for f in FEATURES],
+            **masked,
         }
 
     def embed(
