@@ -78,7 +78,12 @@ def inspect(
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 2,
 ) -> None:
     """Serve the web page on which people look at a round and judge."""
-    from inspector.serve import serve
+    try:
+        from inspector.serve import serve
+    except ModuleNotFoundError as error:
+        raise SurveyError(
+            f"the page needs {error.name}, which is not installed: pip install 'survey-qa[inspect]'"
+        ) from error
 
     lake = session(context).lake()
     round = _open_or_make(lake, round_name, model, query, param or [], query_dir, release)

@@ -300,6 +300,9 @@ def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
     assert not tab.evaluate(overflow)
     assert tab.locator("#undo").bounding_box()["y"] < 780
     assert not [each for each in tab.context.cookies() if not each["httpOnly"]]
+    tab.click("button.who")
+    tab.wait_for_selector("#name:focus")
+    assert tab.context.cookies() == []
 
 
 def test_the_model_that_made_the_round_is_shown(
