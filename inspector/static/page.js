@@ -151,7 +151,11 @@ function showConflict(subject, content, answer) {
     + `since. You say ${content.verdict}.`;
   const keep = document.createElement("button");
   keep.textContent = "keep the other";
-  keep.addEventListener("click", () => go(at, { fresh: true }));
+  keep.addEventListener("click", () => {
+    drafts.delete(subject.key);
+    say("kept what the other tab has said");
+    reload({ keep: true });
+  });
   const replace = document.createElement("button");
   replace.textContent = "save mine";
   replace.addEventListener("click", () => {

@@ -292,6 +292,16 @@ def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
     tab.wait_for_selector("#conflict:not([hidden])")
     entry = said(round, "ann", 0).judgement
     assert entry is not None and entry.verdict == "good"
+    press(tab, "Enter")  # keeps the other
+    tab.wait_for_selector("#conflict[hidden]", state="attached")
+    tab.wait_for_selector("[data-verdict=good][aria-pressed=true]")
+    assert done(tab) == "1"
+    assert said(round, "ann", 0).version == 1
+    press(page, "ArrowLeft")
+    shown(page, round.subjects[0].key)
+    press(page, "u")
+    page.wait_for_selector("#saved:has-text('unsure')")
+    press(tab, "b")
     tab.click("#conflict button:has-text('save mine')")
     tab.wait_for_selector("#saved.ok")
     entry = said(round, "ann", 0).judgement
