@@ -34,8 +34,8 @@ from lake.errors import SurveyError
 VERSION = 1  # raise whenever the picture changes
 #: Side of the picture: DECam in bins of 32 pixels.
 SIDE = 924
-#: Per cent of the sky, and ADU, at the end of their ranges.
-_BRIGHT, _FULL = 50.0, 60_000.0
+#: Ends of the ranges: per cent of the sky, powers of 2 of the noise, ADU.
+_BRIGHT, _LOUD, _FULL = 50.0, 2.0, 60_000.0
 _GAP, _DARK = 0.2, 0.4
 
 
@@ -137,7 +137,7 @@ def picture(planes: Tensor) -> Tensor:
     # Where the sky was subtracted, what is a multiple of the noise stands in for it.
     percent = torch.maximum(sky, 5 * quiet) / 100
     brightness = 0.5 + torch.asinh((level - sky) / percent) / (2 * math.asinh(_BRIGHT))
-    loudness = 0.5 + torch.log2(noise.clamp(min=1e-6) / quiet) / 2
+    loudness = 0.5 + torch.log2(noise.clamp(min=1e-6) / quiet) / (2 * _LOUD)
     full = (torch.asinh(sky / 10) / math.asinh(_FULL / 10)).clamp(0, 1)
     coverage = torch.where(seen, _DARK + (1 - _DARK) * full, torch.where(ccd < 0, 0.0, _GAP))
     channels = [

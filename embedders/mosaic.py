@@ -20,8 +20,8 @@ from lake.errors import SurveyError
 from lake.focal_plane import Layout, Place
 
 LEVEL, NOISE, CCD = 0, 1, 2
-#: Cells along the side of a bin, and rows of it that the noise is measured on.
-_CELLS = 8
+#: Cells along the side of a bin, and rows of it that the noise is measured on, about.
+_CELLS, _ROWS = 8, 16
 _MAD = 1.4826  # standard deviations of a normal distribution in a median absolute deviation
 
 Floats = NDArray[np.float32]
@@ -91,7 +91,7 @@ def binned(pixels: Floats, by: int) -> tuple[Floats, Floats]:
         bins = np.where(np.isfinite(bins), bins, np.float32(np.nan))
     level = _middle(_cells(bins))
     if sides[1] > 1:
-        rows = bins[:, :: max(1, sides[0] // _CELLS)]
+        rows = bins[:, :: max(1, sides[0] // _ROWS)]
         even = sides[1] // 2 * 2
         steps: Floats = rows[..., 1:even:2] - rows[..., 0:even:2]
     else:  # the neighbours are bins of their own
