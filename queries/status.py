@@ -79,7 +79,7 @@ def _upstream(partition: Partition, name: str, place: str) -> tuple[str, str] | 
     """Return (table, partition name) of the input `name` of a record, None when it is a file."""
     if partition.table == "embeddings" and name.startswith("ccds/"):
         return "ccds", f"release={name.removeprefix('ccds/')}/{place}"
-    if partition.table == "predictions" and name.startswith("embeddings/"):
+    if partition.table in ("embeddings", "predictions") and name.startswith("embeddings/"):
         return "embeddings", f"embedder={name.removeprefix('embeddings/')}/{place}"
     if partition.table == "labels" and name == "ccds":
         return "ccds", partition.name

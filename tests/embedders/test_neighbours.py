@@ -16,6 +16,7 @@ from embedders.registry import Options
 from lake.cameras import DECAM_CCDS
 from lake.errors import SurveyError
 from lake.store import Lake
+from queries.status import lake_status
 from tests.embedders import planes
 
 NIGHT = "20140101"
@@ -73,7 +74,13 @@ def test_a_draw_of_ccds_is_pooled_among_itself(lake: Lake, images: Path) -> None
     assert len(vectors(lake, NAME)) == len(vectors(lake, "statistics")) == 2
     for key, vector in vectors(lake, NAME).items():
         np.testing.assert_array_equal(vector, np.tile(vectors(lake, "statistics")[key], 2))
-    assert run(lake, NAME, images, workers=2, ccds_per_exposure=20).n_partitions == 1
+    run(lake, "statistics", images, workers=2, ccds_per_exposure=2)
+    stale = {(row["table"], row["of"]): row["stale"] for row in lake_status(lake).to_pylist()}
+    assert (
+        stale["embeddings", f"embedder={NAME}"],
+        stale["embeddings", "embedder=statistics"],
+    ) == (1, 0)
+    assert run(lake, NAME, images, workers=2, ccds_per_exposure=2).n_partitions == 1
 
 
 @given(st.dictionaries(st.integers(1, 9), st.floats(-100, 100, width=16), min_size=1))

@@ -91,6 +91,11 @@ def row_noise(image: np.ndarray) -> np.ndarray:
     return image + rng.normal(0, 0.5 * NOISE, (image.shape[0], 1))
 
 
+def column_noise(image: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    return image + rng.normal(0, 0.3 * NOISE, image.shape[1])[None, :]
+
+
 def interference(image: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(7)
     phase = rng.uniform(0, 2 * np.pi, (image.shape[0], 1))
@@ -144,6 +149,7 @@ def cosmic_rays(image: np.ndarray) -> np.ndarray:
         (ring, ["structure_32", "sky_rms", "sky_peak", "sky_edge"]),
         (amplifier, ["amplifier_step"]),
         (row_noise, ["row_noise", "row_correlation"]),
+        (column_noise, ["column_noise", "column_correlation"]),
         (interference, ["pattern_x", "pattern_x_frequency"]),
         (dead_columns, ["bad_column_fraction", "zero_fraction", "low_fraction"]),
         (dead_half, ["zero_fraction", "flat_fraction", "amplifier_step"]),
