@@ -13,6 +13,9 @@ from lake.store import Lake, Partition
 
 #: Classes that strike at least this share of an exposure's CCDs make it bad as a whole.
 _WHOLE = 0.5
+#: Least probability of being bad at which a CCD confirms that its exposure has bad ones. The list
+#: names them from the same probability on (queries/bad_expid_ccds.sql).
+_CONFIRMS = 0.5
 
 
 def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
@@ -61,9 +64,12 @@ def judged_votes(
     surest = np.zeros(len(exposures))
     np.maximum.at(surest, exposure, 1 - shares[:, 0])
 
+    local = model.judge.extents[worst] < _WHOLE
+    confirmed = np.zeros(len(exposures), dtype=bool)
+    confirmed[exposure[1 - shares[:, 0] >= _CONFIRMS]] = True
+    judged &= ~local | confirmed
     found = judged | (n_bad > 0)
-    whole = judged & ((model.judge.extents[worst] >= _WHOLE) | (n_bad == 0))
-    whole |= n_bad >= min_fraction * n_ccds
+    whole = (judged & ~local) | (n_bad >= min_fraction * n_ccds)
     chance = np.where(judged, 1 - chances[:, 0], np.where(found, surest, chances[:, 0]))
     return pa.table(
         {

@@ -57,9 +57,10 @@ def vote(
 
     With ``learned`` the model judges the exposure at once (`classifiers.judge`), and a CCD is bad
     when its probability of not being good is at least `min_probability`. An exposure that is
-    judged bad is so as a whole, unless its class usually strikes some CCDs only and there are bad
-    ones to name; one with a share `min_fraction` of bad CCDs is too. A vote that finds bad CCDs
-    alone names their class with `is_bad` false. The probability is that of being bad, or good.
+    judged bad is so as a whole, unless its class usually strikes some CCDs only: then the list
+    names those, and where no CCD is more likely bad than good, the judgement is not confirmed and
+    falls. One with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad
+    CCDs alone names their class with `is_bad` false. The probability is that of being bad, or good.
 
     Raises
     ------

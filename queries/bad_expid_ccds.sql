@@ -14,6 +14,21 @@ certainties as (
     from predictions
     where class <> 'good'
 
+),
+
+judgements as (
+
+    select
+        expnum,
+        is_bad,
+        -- Where the vote says that an exposure has bad CCDs, each needs less certainty of its own.
+        case
+            when class = 'good' then $min_probability
+            else least($min_probability, 0.5)
+        end::float as min_probability
+    from votes
+    where model = $model and camera = $camera
+
 )
 
 select
@@ -22,11 +37,10 @@ select
     certainties.class,
     certainties.probability
 from certainties
-anti join (
-    select expnum from votes where model = $model and camera = $camera and is_bad
-) as bad_exposures using (expnum)
+left join judgements using (expnum)
 where
     certainties.model = $model
     and certainties.camera = $camera
-    and certainties.probability >= $min_probability::float
+    and not coalesce(judgements.is_bad, false)
+    and certainties.probability >= coalesce(judgements.min_probability, $min_probability::float)
 order by certainties.expnum, certainties.ccdnum

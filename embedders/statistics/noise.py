@@ -17,6 +17,7 @@ FEATURES = (
         "column_noise", "log10(sigma)", -1.3, 0.0, -1.3, "scatter of columns beyond pixel noise"
     ),
     Feature("row_correlation", "r abs(r)", -1, 1, 0, "row patterns of the halves in x"),
+    Feature("column_correlation", "r abs(r)", -1, 1, 0, "column patterns of the halves in y"),
     Feature("row_period", "log10(peak / expected)", -0.3, 1.3, 0, "periodic pattern across rows"),
     Feature("pattern_x", "log10(peak / continuum)", 0, 1.3, 0.1, "periodic pattern within rows"),
     Feature(
@@ -49,9 +50,7 @@ def _window(window: Window) -> dict[str, float]:
     excess = [_excess(profile, variance) for profile, variance in halves]
     values["row_noise"] = log_excess(math.sqrt(max(float(np.mean(excess)), 0.0)), 0.06)
     left, right = halves[0][0], halves[1][0]
-    size = math.sqrt(float(np.sum(left**2)) * float(np.sum(right**2)))
-    r = float(np.sum(left * right)) / size if size > 0 else 0.0
-    values["row_correlation"] = r * abs(r)  # what chance gives fades
+    values["row_correlation"] = _likeness(left, right)
 
     rows = (left + right) / 2
     power = np.abs(np.fft.rfft(rows))[2:] ** 2
@@ -62,6 +61,11 @@ def _window(window: Window) -> dict[str, float]:
 
     columns, variance = _profile(sky, good, axis=0)
     values["column_noise"] = log_excess(math.sqrt(max(_excess(columns, variance), 0.0)), 0.06)
+
+    lower, upper = (
+        _profile(sky[part], good[part], axis=0)[0] for part in _halves(sky.shape[0] // 2)
+    )
+    values["column_correlation"] = _likeness(lower, upper)
 
     peak, frequency = _pattern(sky, axis=1)
     values["pattern_x"] = peak
@@ -78,6 +82,13 @@ def _window(window: Window) -> dict[str, float]:
             pairs = float(np.sum(ga * gb))
             values[name] = float(np.sum(a * b)) / max(pairs, 1.0) / (power0 / n0)
     return values
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two profiles times its size, so that what chance gives fades."""
+    size = math.sqrt(float(np.sum(one**2)) * float(np.sum(other**2)))
+    r = float(np.sum(one * other)) / size if size > 0 else 0.0
+    return r * abs(r)
 
 
 def _halves(middle: int) -> tuple[slice, slice]:

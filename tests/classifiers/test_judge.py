@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from classifiers import estimators, judge
@@ -127,3 +128,34 @@ def test_summary_tells_one_ccd_from_all() -> None:
     assert (high[2] > 8).all() and (high[:2] < 5).all()
     assert (low > -5).all()
     assert (spread[2] > spread[0]).all()
+
+
+def test_a_class_of_few_ccds_needs_one_that_is_more_likely_bad_than_good(
+    make_survey: MakeSurvey,
+) -> None:
+    survey = make_survey(n_nights=10, n_exposures=8, n_ccds=10, signal=2.0, struck=3)
+    lake = survey.lake
+    train(lake, "toy", "two", classifier="two-step")
+    predict(lake, "two")
+    vote(lake, "two", rule="learned")
+    before = _votes(lake, "two")
+    local = [e for e, row in before.items() if row["class"] == "Noise" and not row["is_bad"]]
+    assert local
+    # The same predictions, but for CCDs that are all rather good than bad.
+    for partition in lake.partitions("predictions", model="two"):
+        rows = lake.read("predictions", dict(partition.keys))
+        shares = np.array(rows["probabilities"].to_pylist())
+        shares[:, 0] = np.maximum(shares[:, 0], 0.6)
+        rows = rows.set_column(
+            rows.column_names.index("probabilities"),
+            "probabilities",
+            pa.array(shares.tolist(), pa.list_(pa.float32())),
+        )
+        record = partition.record()
+        assert record is not None
+        lake.write("predictions", dict(partition.keys), rows, record)
+    vote(lake, "two", rule="learned", force=True)
+    after = _votes(lake, "two")
+    assert {after[expnum]["class"] for expnum in local} == {"good"}
+    whole = [expnum for expnum, row in before.items() if row["is_bad"]]
+    assert all(after[expnum]["is_bad"] for expnum in whole), "whole ones need no CCD to confirm"
