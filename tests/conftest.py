@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from lake.store import Lake
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
