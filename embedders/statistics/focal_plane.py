@@ -26,12 +26,14 @@ SIZE = 480  # cells of the longer side: DECam in bins of about 62 pixels, a CCD 
 
 SMOOTH = 3.0  # cells, standard deviation: closes the gaps between CCDs
 STANDING_OUT = 4.0  # a patch is this many times higher than noise and scatter of CCDs explain
-PATCH = 0.003  # of the field: a fifth of a CCD
+PATCH = 0.02  # of the field, a CCD and a half: the shape of what is smaller fades
+SHARE_FLOOR, CCD_FLOOR = 0.01, 0.03  # a star's halo, and one CCD of sixty, move little
 NOISY = 0.15  # ln of a CCD's noise over that of the exposure
 UNEVEN = 1.5  # of the median scatter inside a CCD
 
 _PERCENT = "log10(%)"
-_SHARE = "log10(0.001 + fraction)"
+_SHARE = "log10(0.01 + fraction)"
+_CCD_SHARE = "log10(0.03 + fraction)"
 _EXCESS = "log10(rms / rms of white noise)"
 
 FEATURES = (
@@ -45,10 +47,10 @@ FEATURES = (
     Feature("ccd_noise_scatter", "log10(ln)", -2, 0, -2, "of the CCDs' noise"),
     Feature("ccd_noise_high", "ln", 0, 1.5, 0, "noisiest CCD over the median"),
     Feature("ccd_noise_low", "ln", 0, 1.5, 0, "quietest CCD under the median"),
-    Feature("noisy_ccds", _SHARE, -3, 0, -3, "CCDs 15 per cent noisier than the median"),
+    Feature("noisy_ccds", _CCD_SHARE, -1.5, 0, -1.5, "CCDs 15 per cent noisier than the median"),
     Feature("ccd_rms", _PERCENT, -1, 1.5, -1, "median of the sky's scatter inside a CCD"),
     Feature("ccd_rms_high", "log10(highest / median)", 0, 1.5, 0, "of the scatter inside a CCD"),
-    Feature("uneven_ccds", _SHARE, -3, 0, -3, "CCDs with 1.5 times the median scatter"),
+    Feature("uneven_ccds", _CCD_SHARE, -1.5, 0, -1.5, "CCDs with 1.5 times the median scatter"),
     Feature("amplifier_step", _PERCENT, -1, 1.5, -1, "median step between the halves in x"),
     Feature("amplifier_step_high", _PERCENT, -1, 2, -1, "largest step between the halves in x"),
     Feature("amplifier_sign", "mean / mean of abs", -1, 1, 0, "whether the steps go one way"),
@@ -68,8 +70,8 @@ FEATURES = (
         Feature(f"{sign}_{name}", unit, low, high, neutral, f"{meaning} {sign} patch")
         for sign in ("bright", "dark")
         for name, unit, low, high, neutral, meaning in (
-            ("area", _SHARE, -3, 0, -3, "share of the field in"),
-            ("patch", _SHARE, -3, 0, -3, "share of the field in the largest"),
+            ("area", _SHARE, -2, 0, -2, "share of the field in"),
+            ("patch", _SHARE, -2, 0, -2, "share of the field in the largest"),
             ("ccds", "log10(1 + n)", 0, 1.8, 0, "CCDs that share the largest"),
             ("fill", "fraction", 0, 1, 1, "1 for an ellipse, less for an arc: the largest"),
             ("height", "log10(mean / threshold)", 0, 1.5, 0, "of the largest"),
@@ -272,9 +274,9 @@ def _ccds(plane: _Plane) -> dict[str, float]:
         "ccd_noise_scatter": log_excess(robust_sigma(noise), 0.01),
         "ccd_noise_high": float(noise.max()),
         "ccd_noise_low": -float(noise.min()),
-        "noisy_ccds": log_fraction(float((noise > NOISY).mean())),
+        "noisy_ccds": log_fraction(float((noise > NOISY).mean()), CCD_FLOOR),
         "ccd_rms_high": math.log10(max(float(inside.max()) / middle, 1)),
-        "uneven_ccds": log_fraction(float((inside > UNEVEN * middle).mean())),
+        "uneven_ccds": log_fraction(float((inside > UNEVEN * middle).mean()), CCD_FLOOR),
     }
 
 
@@ -400,8 +402,8 @@ def _patches(plane: _Plane) -> dict[str, float]:
     """Connected areas, across gaps, that stand out from noise and from the CCDs' own scatter."""
     from scipy.ndimage import gaussian_filter, label
 
-    share = gaussian_filter(plane.seen.astype(np.float32), SMOOTH, mode="constant")
-    smooth = gaussian_filter(plane.residual, SMOOTH, mode="constant") / np.maximum(share, 0.1)
+    coverage = gaussian_filter(plane.seen.astype(np.float32), SMOOTH, mode="constant")
+    smooth = gaussian_filter(plane.residual, SMOOTH, mode="constant") / np.maximum(coverage, 0.1)
     # White noise under a Gaussian of that width.
     white = plane.cell_noise / (2 * math.sqrt(math.pi) * SMOOTH)
     scatter = robust_sigma(plane.ccd_offsets) if len(plane.ccds) >= 3 else 0.0
@@ -409,20 +411,22 @@ def _patches(plane: _Plane) -> dict[str, float]:
     values: dict[str, float] = {}
     n_seen = int(plane.seen.sum())
     for sign, name in ((1, "bright"), (-1, "dark")):
-        labels, _ = label((sign * smooth > threshold) & (share > 0.1))
+        labels, _ = label((sign * smooth > threshold) & (coverage > 0.1))
         inside = labels * plane.seen
         sizes = np.bincount(inside.ravel())[1:]
-        values[f"{name}_area"] = log_fraction(int(sizes.sum()) / n_seen)
-        # Anything smaller is a star's halo or chance, and its shape means nothing.
-        if not sizes.any() or sizes.max() < PATCH * n_seen:
+        values[f"{name}_area"] = log_fraction(int(sizes.sum()) / n_seen, SHARE_FLOOR)
+        if not sizes.any():
             continue
         y, x = np.nonzero(inside == 1 + int(sizes.argmax()))
+        share = y.size / n_seen
+        trust = min(1.0, share / PATCH)
         numbers = np.bincount(plane.ccd[y, x])
+        height = math.log10(max(float(np.abs(smooth[y, x]).mean()) / threshold, 1.0))
         values |= {
-            f"{name}_patch": log_fraction(y.size / n_seen),
-            f"{name}_ccds": math.log10(1 + int((numbers >= 5).sum())),
-            f"{name}_fill": _fill(y, x),
-            f"{name}_height": math.log10(float(np.abs(smooth[y, x]).mean()) / threshold),
+            f"{name}_patch": log_fraction(share, SHARE_FLOOR),
+            f"{name}_ccds": trust * math.log10(1 + int((numbers >= 5).sum())),
+            f"{name}_fill": 1 - trust * (1 - _fill(y, x)),
+            f"{name}_height": trust * height,
         }
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
@@ -20,6 +21,9 @@ from lake.errors import SurveyError
 from lake.focal_plane import layout
 from lake.store import Lake
 from simulator.camera import CCDS, Camera
+from simulator.conditions import Exposure, Settings
+from simulator.render import simulate_exposure
+from simulator.survey import plan
 from tests.embedders import planes
 from tests.embedders.planes import CAMERA, Light, arc, dark
 
@@ -117,6 +121,29 @@ def test_an_arc_over_several_ccds_moves_the_vector_far_more_than_noise() -> None
     assert np.linalg.norm(ghost / SPAN - good[0]) > 4 * noise
     assert feature(ghost, "bright_ccds") > np.log10(1 + 5)
     assert feature(ghost, "bright_fill") < 0.7
+
+
+def test_a_simulated_ghost_moves_the_vector_far_more_than_noise() -> None:
+    survey = Settings(
+        n_nights=1,
+        exposures_per_night=1,
+        bad_fraction=1,
+        classes=("Ghost_scatter",),
+        strength_range=(19.9, 20.1),
+    )
+    (ghost,) = plan(survey, seed=4)
+    clean = replace(ghost, conditions=replace(ghost.conditions, patterns=()))
+
+    def vector(exposure: Exposure) -> np.ndarray:
+        made = Mosaic(layout([planes.wcs(survey.camera, ccd) for ccd in CCDS]), 480)
+        for ccd, image in simulate_exposure(exposure, survey):
+            made.put(ccd.num, image)
+        return features(made.planes) / SPAN
+
+    first, *others = (vector(replace(clean, seed=seed)) for seed in (1, 2, 3))
+    noise = max(np.linalg.norm(other - first) for other in others)
+    # Stars, cosmic rays and the PSF differ too from one seed to the next.
+    assert np.linalg.norm(vector(replace(ghost, seed=1)) - first) > 3 * noise
 
 
 def test_light_that_spans_ccds_is_told_from_the_same_light_shuffled_between_them() -> None:
