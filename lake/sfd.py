@@ -17,6 +17,8 @@ def fill_ebv(rows: pa.Table, folder: Path) -> pa.Table:
 
     Raises `SurveyError` when the maps or the library that reads them (extra ``sfd``) are missing.
     """
+    if absent := [name for name in ("ra", "dec") if name not in rows.column_names]:
+        raise SurveyError(f"--sfd-dir needs the positions of CCDs; the table lacks {absent[0]}")
     if missing := [name for name in _MAPS if not (folder / name).is_file()]:
         raise SurveyError(f"--sfd-dir {folder}: lacks {' and '.join(missing)}")
     try:

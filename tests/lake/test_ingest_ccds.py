@@ -214,6 +214,45 @@ def test_a_camera_can_be_named_for_tables_without_one(
     assert lake.read("ccds", keys)["ccdnum"].to_pylist() == [1, 2, 3]
 
 
+@pytest.fixture
+def sfd_dir(tmp_path: Path) -> Path:
+    """Dust maps of one reddening a hemisphere."""
+    pytest.importorskip("sfdmap2", reason="the extra sfd is not installed")
+    folder = tmp_path / "sfd"
+    folder.mkdir()
+    for pole, sign, ebv in (("n", 1, 0.1), ("s", -1, 0.3)):
+        path = folder / f"SFD_dust_4096_{pole}gp.fits"
+        header = {"CRPIX1": 4.5, "CRPIX2": 4.5, "LAM_SCAL": 4, "LAM_NSGP": sign}
+        fitsio.write(str(path), np.full((8, 8), ebv, np.float32), header=header)
+    return folder
+
+
+def test_reddening_comes_from_maps_where_the_table_has_none(
+    lake: Lake, write: Callable[..., Path], sfd_dir: Path
+) -> None:
+    # The galactic poles, and their hemispheres.
+    ra, dec = [192.86, 180.0, 12.86, 12.86, 0.0, 200.0], [27.13, 30.0, -27.13, -27.13, -40.0, 20.0]
+    path = write(ccd_table(ra=np.array(ra), dec=np.array(dec)))
+    ingest(lake, [path], "dr9", sfd_dir=sfd_dir)
+    assert night(lake)["ebv"].to_pylist() == pytest.approx([0.1, 0.1, 0.3])
+    assert night(lake, "20140819")["ebv"].to_pylist() == pytest.approx([0.3, 0.3, 0.1])
+    own = write(ccd_table(ra=np.array(ra), dec=np.array(dec), ebv=np.full(6, 0.02)))
+    ingest(lake, [own], "dr9", sfd_dir=sfd_dir)
+    assert night(lake)["ebv"].to_pylist() == pytest.approx([0.02] * 3), (
+        "the table's own comes first"
+    )
+
+
+def test_maps_that_are_not_there_are_named(
+    lake: Lake, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write(ccd_table(ra=np.zeros(6), dec=np.zeros(6)))
+    with pytest.raises(SurveyError, match="lacks SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp"):
+        ingest(lake, [path], "dr9", sfd_dir=tmp_path)
+    with pytest.raises(SurveyError, match="the table lacks ra"):
+        ingest(lake, [write(ccd_table(), "bare.fits")], "dr9", sfd_dir=tmp_path)
+
+
 def damage(kind: str, path: Path) -> None:
     data = path.read_bytes()
     if kind == "text":
