@@ -55,7 +55,10 @@ def embed(
         list[str] | None, typer.Option(help="Only CCDs of this release; repeatable.")
     ] = None,
     ccds_per_exposure: Annotated[
-        str, typer.Option(metavar="N|all", help="CCDs to draw from each exposure.")
+        str,
+        typer.Option(
+            metavar="N|all", help="CCDs to draw from each exposure; focal-plane-… takes all."
+        ),
     ] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     device: Annotated[
@@ -106,6 +109,8 @@ def embed(
         f"images in {summary.seconds:.1f} s ({summary.rate:,.1f}/s), {summary.n_reused:,} kept "
         f"from before, {summary.n_failed:,} failed"
     )
+    if summary.n_unmasked:
+        say(f"{summary.n_unmasked:,} images had no mask beside them and were taken whole")
     if summary.stopped:
         left = ", ".join(summary.remaining[:5]) + (" …" if len(summary.remaining) > 5 else "")
         say(f"stopped; {len(summary.remaining):,} partitions remain ({left}): run again to go on")

@@ -185,7 +185,7 @@ def _check_embedder(
         made = embedder(Options(name, device.split(",")[0], weights, candidate))
         if digest(dict(made.settings)) == card["embedder"]["settings"]:
             return candidate
-        if not isinstance(made, DeviceEmbedder):
+        if not isinstance(getattr(made, "base", made), DeviceEmbedder):
             break
     raise SurveyError(
         f"model {model} was trained on vectors of {name} that were made with other settings than "
