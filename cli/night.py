@@ -176,7 +176,8 @@ def _check_embedder(
 
     Raises `SurveyError` when none does: other weights, mostly.
     """
-    from embedders.registry import DeviceEmbedder, Options, embedder
+    from embedders.kinds import DeviceEmbedder
+    from embedders.registry import Options, embedder
     from lake.store import digest
 
     name = card["embedder"]["name"]

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from embedders.kinds import DeviceEmbedder
 from embedders.progress import Stop
-from embedders.registry import DeviceEmbedder
 from lake.errors import SurveyError
 
 Owner = TypeVar("Owner")

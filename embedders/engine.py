@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from embedders import registry
+from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.neighbours import Pooled, pool_nights
 from embedders.on_ray import Order, embed_on_ray
 from embedders.parallel import DeviceTask, embed_side_by_side
@@ -21,7 +22,7 @@ from embedders.pipeline import embed_nights
 from embedders.plan import Job, check_settings
 from embedders.progress import EmbedSummary, Event, Progress
 from embedders.readers import cores
-from embedders.registry import DeviceEmbedder, Embedder, Options
+from embedders.registry import Options
 from lake.errors import SurveyError
 from lake.shares import nights, select
 from lake.store import Lake

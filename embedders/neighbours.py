@@ -23,7 +23,7 @@ from lake.shares import Night
 from lake.store import Lake, Record
 
 if TYPE_CHECKING:
-    from embedders.registry import DeviceEmbedder, Embedder
+    from embedders.kinds import DeviceEmbedder, Embedder
 
 #: What is put behind an embedder's name.
 MODIFIER = ".neighbours"

@@ -11,10 +11,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.pipeline import embed_nights
 from embedders.plan import Job
 from embedders.progress import EmbedSummary, Event, Progress, Stop
-from embedders.registry import DeviceEmbedder, Embedder
 from lake.errors import SurveyError
 from lake.shares import Night
 from lake.store import Lake

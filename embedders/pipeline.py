@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from embedders.device import Device
+from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.plan import STAGE, Job, Plan, failure, flaw_failure, plan
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.readers import Read, Readers, cores
-from embedders.registry import DeviceEmbedder, Embedder
 from embedders.tasks import Ccd, Key, Task
 from embedders.vectors import vector_rows
 from lake.shares import Night

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.neighbours import MODIFIER, Pooled
 from embedders.tasks import CCD_BY_CCD, View
 from lake.errors import SurveyError
@@ -22,63 +21,6 @@ if TYPE_CHECKING:
 GROUP = "survey_qa.embedders"
 #: What is put before an embedder's name to have it see whole exposures.
 FOCAL_PLANE = "focal-plane-"
-
-
-class Embedder(Protocol):
-    """Turns images into vectors.
-
-    An embedder of this kind needs no device: it is sent (pickled) to the processes that decode
-    the images and works there. One with an attribute ``view`` (`tasks.View`) is shown whole
-    focal planes or masked images instead; see `view`.
-
-    Attributes
-    ----------
-    name : what its vectors are filed under.
-    settings : all that changes the vectors, as JSON; vectors of other settings never mix.
-    dimension : length of a vector.
-    """
-
-    name: str
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-    @property
-    def dimension(self) -> int: ...
-
-    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32 of shape (n, dimension) for n images of shape (ny, nx)."""
-
-
-@runtime_checkable
-class DeviceEmbedder(Protocol):
-    """An embedder that works on a device, in batches of `batch_size` prepared images.
-
-    `has_memory` tells a device with a memory and arithmetic of its own, which leaves all cores to
-    the reading, from the cores themselves.
-    """
-
-    name: str
-    batch_size: int
-    has_memory: bool
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-    @property
-    def dimension(self) -> int: ...
-
-    def devices(self, asked: str) -> list[str]:
-        """Return the devices that ``--device`` stands for: ``auto`` is all there are."""
-
-    def prepare(self, image: np.ndarray) -> Any:
-        """Return `image` of shape (ny, nx) as the model wants it, on the device.
-
-        The array is not referred to afterwards.
-        """
-
-    def embed_prepared(self, batch: Sequence[Any]) -> np.ndarray:
-        """Return float32 of shape (n, dimension); raises `MemoryError` when n are too many."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 
 from embedders import registry
 from embedders.backbone import BackboneEmbedder
-from embedders.registry import DeviceEmbedder, Options
+from embedders.kinds import DeviceEmbedder
+from embedders.registry import Options
 from lake.errors import SurveyError
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -12,7 +12,8 @@ from embedders import registry
 from embedders.dinov2 import Architecture, Dinov2Embedder, architecture
 from embedders.engine import run
 from embedders.focal_plane import FocalPlaneEmbedder, picture
-from embedders.registry import DeviceEmbedder, Options
+from embedders.kinds import DeviceEmbedder
+from embedders.registry import Options
 from lake.errors import SurveyError
 from lake.store import Lake
 from simulator.camera import Camera
