@@ -174,7 +174,10 @@ def check(
     if report.unknown_keys is None:
         say("no CCD table in the lake: not checked whether the exposures exist")
     findings = _findings(report)
-    emit(findings, form, output, title="to look at")
+    if findings.num_rows or form is not None or output is not None:
+        emit(findings, form, output, title="to look at")
+    else:
+        say("nothing to mend")
     if strict and findings.num_rows:
         raise typer.Exit(1)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
 Context = StrEnum("Context", ["none", "exposure", "band"])
+MinProbability = Annotated[float, typer.Option(help="Least probability of a bad CCD that counts.")]
+MinFraction = Annotated[float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")]
 Classifier = StrEnum("Classifier", {"knn": "knn", "two_step": "two-step"})
 Rule = StrEnum("Rule", ["share", "learned"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
@@ -143,12 +145,8 @@ def vote(
         Rule,
         typer.Option(help="share: of bad CCDs, as published; learned: whole exposures (two-step)."),
     ] = Rule.share,
-    min_probability: Annotated[
-        float, typer.Option(help="Least probability of a bad CCD that counts.")
-    ] = 0.9,
-    min_fraction: Annotated[
-        float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")
-    ] = 0.5,
+    min_probability: MinProbability = 0.9,
+    min_fraction: MinFraction = 0.5,
     min_ccds: Annotated[
         int | None, typer.Option(help="Number of bad CCDs that does, instead of a share.")
     ] = None,

@@ -13,7 +13,7 @@ import typer
 
 from cli.embed import Precision, Watch, ccds_to_draw
 from cli.ingest import Strict
-from cli.model import ModelOption, Rule
+from cli.model import MinFraction, MinProbability, ModelOption, Rule
 from cli.output import FormatOption, OutputOption, emit
 from cli.session import finish, progress, say, session
 from lake.errors import SurveyError
@@ -43,12 +43,8 @@ def night(
         Rule | None,
         typer.Option(help="How to vote [default: learned where the model has, else share]."),
     ] = None,
-    min_probability: Annotated[
-        float, typer.Option(help="Least probability of a bad CCD that counts.")
-    ] = 0.9,
-    min_fraction: Annotated[
-        float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")
-    ] = 0.5,
+    min_probability: MinProbability = 0.9,
+    min_fraction: MinFraction = 0.5,
     ccds_per_exposure: Annotated[
         str, typer.Option(metavar="N|all", help="CCDs to draw from each exposure.")
     ] = "all",

@@ -80,10 +80,6 @@ class _Reader(Generic[Owner]):
             self._process.start()
         theirs.close()
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
     def give(self, number: int, assignment: _Assignment[Owner]) -> None:
         """Hand over a task; one that cannot be sent is found again when the process is buried."""
         left = tuple(assignment.task.ccds[index] for index in sorted(assignment.waiting))
@@ -173,11 +169,6 @@ class Readers(Generic[Owner]):
     def busy(self) -> bool:
         """Whether anything is still to come."""
         return bool(self._queue or self._failed or any(reader.tasks for reader in self._readers))
-
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of the readers."""
-        return [reader.pid for reader in self._readers if reader.pid is not None]
 
     def submit(self, owner: Owner, task: Task) -> None:
         """Have a file or an exposure read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -23,7 +24,7 @@ PRECISIONS = {
 _BATCH = 8
 
 
-class TorchEmbedder:
+class TorchEmbedder(ABC):
     """The device, and the way of images onto it and of vectors back.
 
     A model adds `dimension`, `settings`, `_shape_pixels`, `show` and `_vectors`.
@@ -60,29 +61,29 @@ class TorchEmbedder:
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     @property
+    @abstractmethod
     def dimension(self) -> int:
         """Length of a vector."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """All that changes the vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _shape_pixels(self, pixels: Tensor) -> Tensor:
         """Return pixels (ny, nx) as the model wants them; all are finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, picture: Tensor, side: int) -> Tensor:
         """Return a square picture (3, n, n) of values 0 to 1 as the model wants it, `side` long.
 
         A model whose input has a fixed size keeps to that.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _vectors(self, batch: Tensor) -> Tensor:
         """Return the vectors (n, dimension) of n stacked images."""
-        raise NotImplementedError
 
     def devices(self, asked: str) -> list[str]:
         """Return the devices that ``--device`` stands for: ``auto`` is all GPUs, else the CPU."""

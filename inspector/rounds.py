@@ -48,11 +48,6 @@ class Subject:
         return f"{self.camera}-{self.expnum}-{self.ccdnum}"
 
     @property
-    def exposure_key(self) -> str:
-        """The key of its whole exposure."""
-        return f"{self.camera}-{self.expnum}-0"
-
-    @property
     def name(self) -> str:
         """What people call it: ``229696`` or ``229696-N4``."""
         if not self.ccdnum:

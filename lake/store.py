@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from lake import paths
 from lake.errors import SurveyError
-from lake.tables import TABLES, VECTOR, Table, table
+from lake.tables import VECTOR, Table, table
 
 #: Key of the record in the Parquet footer.
 FOOTER = b"survey_qa"
@@ -355,8 +355,3 @@ def _writing(path: Path) -> Iterator[None]:
                 "again"
             ) from error
         raise SurveyError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def known_tables() -> tuple[str, ...]:
-    """Return the names of the tables, in the order of the pipeline."""
-    return tuple(TABLES)

@@ -5,7 +5,6 @@ Readers, writers, ``survey-qa schema`` and the documentation all use these decla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -380,11 +379,3 @@ def table(name: str) -> Table:
         return TABLES[name]
     except KeyError:
         raise SurveyError(f"no table {name!r}; the tables are {', '.join(TABLES)}") from None
-
-
-def empty(name: str, partition: Sequence[str] = ()) -> pa.Table:
-    """Return table `name` with no rows, partition keys included when asked for."""
-    declared = table(name)
-    fields = [(column.name, column.type) for column in declared.columns]
-    fields += [(key, _TEXT) for key in partition]
-    return pa.schema(fields).empty_table()

@@ -89,11 +89,6 @@ class Frame:
         self._background = background
 
     @property
-    def arcmin2(self) -> float:
-        """Area of the image."""
-        return self.pixels.size * (self.pixel_scale / 60) ** 2
-
-    @property
     def percent(self) -> float:
         """The noise of a pixel in per cent of the sky's level (of itself where there is no sky)."""
         return 100 * self.noise / max(self.level, self.noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import fitsio
 import numpy as np
@@ -130,8 +131,17 @@ def test_statistics_know_masked_pixels_as_bad(lake: Lake, images: Path) -> None:
 class Itself(TorchEmbedder):
     """Shows what a model is given."""
 
+    dimension = 1
+    settings: ClassVar[dict[str, object]] = {}
+
     def _shape_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels
+
+    def show(self, picture: torch.Tensor, side: int) -> torch.Tensor:
+        return picture
+
+    def _vectors(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch.mean(dim=(1, 2))[:, None]
 
 
 def test_a_model_is_given_the_local_background_in_their_place() -> None:
