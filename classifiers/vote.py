@@ -95,12 +95,17 @@ def vote(
         counted = {}
         if trained is None:
             counted = _votes(lake, model, [partition for partition, _ in stale], settings)
-        for number, (partition, record) in enumerate(stale, start=1):
-            if trained is None:
-                mine = counted[partition]
-            else:
-                mine = judged_votes(lake, trained, partition, min_probability, min_fraction)
-            lake.write("votes", dict(partition.keys), mine, record)
+        voted = (
+            (
+                dict(partition.keys),
+                counted[partition]
+                if trained is None
+                else judged_votes(lake, trained, partition, min_probability, min_fraction),
+                record,
+            )
+            for partition, record in stale
+        )
+        for number, mine in enumerate(lake.write_many("votes", voted), start=1):
             n_exposures += mine.num_rows
             n_bad += pc.sum(mine["is_bad"]).as_py() or 0
             if progress is not None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -31,8 +34,11 @@ from lake.tables import VECTOR, Table, table
 FOOTER = b"survey_qa"
 #: Version of what the stages compute; part of every record, so that a new version redoes the work.
 FORMAT = 1
+#: Partitions that `Lake.write_many` has under way: a disk syncs many files in the time of one.
+_AT_ONCE = 16
 
 
+@functools.cache  # every record asks
 def tool_version() -> str:
     """Return the version of the installed distribution."""
     try:
@@ -225,6 +231,23 @@ class Lake:
         write_atomically(path, lambda temporary: _write_parquet(declared, rows, temporary))
         return path
 
+    def write_many(
+        self, name: str, parts: Iterable[tuple[Mapping[str, str], pa.Table, Record]]
+    ) -> Iterator[pa.Table]:
+        """Commit many small partitions, several at once, and yield the rows of each in order.
+
+        Each is committed as `write` does it. `parts` is drawn from as partitions are committed, so
+        that few are in memory; the first error ends it, and what is committed stays.
+        """
+        waiting: deque[tuple[pa.Table, Future[Path]]] = deque()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for keys, rows, record in parts:
+                waiting.append((rows, pool.submit(self.write, name, keys, rows, record)))
+                if len(waiting) > _AT_ONCE:
+                    yield _committed(waiting)
+            while waiting:
+                yield _committed(waiting)
+
     def remove(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> None:
         """Remove a partition; nothing happens when there is none."""
         path = self.path(name, keys, part)
@@ -247,6 +270,12 @@ class Lake:
             self.write("failures", where, rows, record, part)
         else:
             self.remove("failures", where, part)
+
+
+def _committed(waiting: deque[tuple[pa.Table, Future[Path]]]) -> pa.Table:
+    rows, commit = waiting.popleft()
+    commit.result()
+    return rows
 
 
 def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -73,6 +73,35 @@ def test_rows_are_sorted_and_a_repeated_key_is_refused(lake: Lake) -> None:
     assert lake.read("votes", KEYS).num_rows == 5
 
 
+def test_many_partitions_come_back_in_order_and_few_are_drawn_ahead(lake: Lake) -> None:
+    drawn = []
+
+    def parts(n: int):  # type: ignore[no-untyped-def]
+        for number in range(n):
+            drawn.append(number)
+            keys = {**KEYS, "night": str(20140101 + number)}
+            yield keys, votes(2, number), Record("vote", {}, {"night": str(number)})
+
+    seen = []
+    for rows in lake.write_many("votes", parts(60)):
+        seen.append(rows["n_ccds"][0].as_py())
+        assert len(drawn) - len(seen) <= 32
+    assert seen == list(range(60))
+    assert [p.record().inputs["night"] for p in lake.partitions("votes")] == [
+        str(number) for number in range(60)
+    ]
+
+
+def test_an_error_among_many_partitions_ends_it_and_keeps_what_is_committed(lake: Lake) -> None:
+    good = [({**KEYS, "night": str(night)}, votes(2, 1), Record("vote")) for night in range(40)]
+    good[30] = (good[30][0], pa.table({"expnum": [1, 1]}), Record("vote"))
+    with pytest.raises(SurveyError, match="repeat the key"):
+        list(lake.write_many("votes", good))
+    nights = {int(partition["night"]) for partition in lake.partitions("votes")}
+    assert nights >= set(range(30)) and 30 not in nights
+    assert not list(lake.root.rglob("*.tmp"))
+
+
 def test_a_column_that_no_schema_declares_is_refused(lake: Lake) -> None:
     with pytest.raises(SurveyError, match="no such column: colour"):
         lake.write("votes", KEYS, pa.table({"expnum": [1], "colour": ["red"]}), Record("vote"))
