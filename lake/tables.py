@@ -292,6 +292,31 @@ TABLES: dict[str, Table] = {
             ),
         ),
         Table(
+            "holdouts",
+            "a labelled CCD that a model is scored with, since it has not seen it",
+            ("model",),
+            ("split", "camera", "expnum", "ccdnum"),
+            _columns(
+                ("split", _TEXT, "", "what was kept apart: night, exposure or image"),
+                ("release", _TEXT, "", "release whose labels these are"),
+                ("camera", _TEXT, "", "camera"),
+                ("night", _I32, "", "UTC date of the night's start, YYYYMMDD"),
+                _EXPNUM,
+                _CCDNUM,
+                ("class", _TEXT, "", "class by its labels"),
+                ("place", _I16, "", "place of that class among the probabilities, from 1"),
+                ("weight", _F64, "", "how many CCDs it counts for in training"),
+                (
+                    "predicted",
+                    _TEXT,
+                    "",
+                    "class it was given after training on the other images, where that is not the "
+                    "model's own split; null: see predictions",
+                ),
+                ("probability", _F32, "", "probability of that class; null: see predictions"),
+            ),
+        ),
+        Table(
             "votes",
             "an exposure as its CCDs vote",
             ("model", "camera", "night"),
