@@ -3,8 +3,8 @@
 Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.16588). The paper
 on bad exposures (Luo et al. 2026, section 3.1) takes ``dinov2_vitb14_reg``: raw pixel values
 without any stretch, the one channel repeated three times, 168 x 84 patches of 14 x 14 pixels,
-the class token after the final norm. It does not name the filter of its resize; here it is
-bilinear with antialiasing, the default of the torchvision transform that such code uses.
+the class token after the final norm. The resize is that of its published code: bilinear, not
+antialiased. Smaller inputs are antialiased, since most pixels would be skipped otherwise.
 
 The blocks are transformers'. How tokens are made and read is written out below: positions are
 interpolated once, and as the makers' code does it (transformers' differs for models without
@@ -59,6 +59,11 @@ class Preset:
     pixels: str = "raw"
     size: tuple[int, int] = PAPER_SIZE
     masked: bool = False
+
+    @property
+    def antialias(self) -> bool:
+        """Whether the resize weighs all pixels; the paper's does not, at its own size."""
+        return self.size != PAPER_SIZE
 
 
 def preset(modifiers: Sequence[str]) -> Preset:
@@ -156,14 +161,16 @@ class Dinov2Embedder(TorchEmbedder):
             "pixels": self._preset.pixels,
             **self.bad_pixels,
             "size": list(self._preset.size),
-            "resize": "bilinear, antialiased",
+            "resize": f"bilinear{', antialiased' if self._preset.antialias else ''}",
             "pooling": "class token",
             "precision": self.precision,
         }
 
     def _shape_pixels(self, pixels: Tensor) -> Tensor:
         stretched = STRETCHES[self._preset.pixels](pixels)[None, None]
-        return F.interpolate(stretched, self._preset.size, mode="bilinear", antialias=True)[0, 0]
+        return F.interpolate(
+            stretched, self._preset.size, mode="bilinear", antialias=self._preset.antialias
+        )[0, 0]
 
     def show(self, picture: Tensor, side: int) -> Tensor:
         """Return a square picture (3, n, n) of values 0 to 1 as the model knows photographs."""

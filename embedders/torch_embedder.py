@@ -108,6 +108,9 @@ class TorchEmbedder(ABC):
         return self.on_device(image, lambda pixels: self._shape_pixels(self._filled(pixels)))
 
     def _filled(self, pixels: Tensor) -> Tensor:
+        # One sum tells, nearly always, at a twentieth of the cost of asking every pixel.
+        if pixels.sum().isfinite():
+            return pixels
         finite = pixels.isfinite()
         if finite.all():
             return pixels

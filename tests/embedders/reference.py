@@ -115,17 +115,21 @@ def _perceptron(x: Tensor, block: dict[str, Tensor]) -> Tensor:
     return hidden @ block["mlp.fc2.weight"].T + block["mlp.fc2.bias"]
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return `image` resized by triangle weights as wide as an output pixel (antialiased)."""
+def resized(image: np.ndarray, size: tuple[int, int], antialias: bool = True) -> np.ndarray:
+    """Return `image` resized by triangle weights as wide as an output pixel (antialiased).
+
+    Without `antialias` they are as wide as an input pixel: the two nearest of a side count.
+    """
     for axis, length in enumerate(size):
-        matrix = _triangles(image.shape[axis], length)
+        matrix = _triangles(image.shape[axis], length, antialias)
         image = np.moveaxis(np.tensordot(matrix, image.astype(np.float64), (1, axis)), 0, axis)
     return image
 
 
-def _triangles(source: int, target: int) -> np.ndarray:
+def _triangles(source: int, target: int, antialias: bool) -> np.ndarray:
     scale = source / target
     centres = (np.arange(target) + 0.5) * scale
-    distances = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(scale, 1.0)
+    width = max(scale, 1.0) if antialias else 1.0
+    distances = np.abs(np.arange(source) + 0.5 - centres[:, None]) / width
     weights = np.clip(1 - distances, 0, None)
     return weights / weights.sum(1, keepdims=True)
