@@ -260,10 +260,10 @@ def import_(
     from inspector.closing import import_csv
 
     lake = session(context).lake(create=True)
-    round, summary = import_csv(lake, file, round_name or file.stem, camera)
+    round, table = import_csv(lake, file, round_name or file.stem, camera)
     say(
         f"{file.name}: {len(round.subjects):,} exposures, {len(round.inspectors())} inspectors, "
-        f"{sum(each.reports for each in summary.files):,} verdicts in round {round.name}"
+        f"{sum(len(row.verdicts) for row in table.rows):,} verdicts in round {round.name}"
     )
-    for name, line, why in summary.skipped:
-        say(f"  skipped: {name}, line {line}: {why}")
+    for skipped in table.skipped:
+        say(f"  skipped: {file.name}, line {skipped.line}: {skipped.why}")

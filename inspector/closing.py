@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ import pyarrow as pa
 from inspector.judgement import Entry, Judgement
 from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
 from inspector.rounds import Round, Subject, freeze, load, located
-from lake.cameras import ccd_name, ccd_number
+from lake.cameras import N_CCDS, ccd_name, ccd_number
 from lake.errors import SurveyError
-from lake.ingest_reports import ReportsSummary, ingest_reports
+from lake.ingest_reports import ingest_reports
 from lake.list_inspection import (
     CCDNAME,
     InspectionRow,
@@ -42,6 +43,7 @@ _IS_BAD = {"bad": True, "good": False, "unsure": None}
 _VERDICT = {is_bad: verdict for verdict, is_bad in _IS_BAD.items()}
 #: What a CSV holds beside verdicts, where the round knows it.
 _PROPOSED = "ML_reason"
+_CAMERA = "camera"
 
 
 def close(round: Round, unfinished: bool = False) -> dict[str, int]:
@@ -181,24 +183,27 @@ def export(lake: Lake, name: str) -> bytes:
 
 def import_csv(
     lake: Lake, path: Path, name: str, camera: str = "decam"
-) -> tuple[Round, ReportsSummary]:
+) -> tuple[Round, InspectionTable]:
     """Make a closed round of an inspection table, so that it can be merged and exported.
 
-    Columns that belong to no inspector are kept. The class of a verdict is that of its words.
+    A row is of the camera that its column ``camera`` names, else of `camera`. Columns that belong
+    to no inspector are kept. The class of a verdict is that of its words.
 
     Raises `SurveyError` as `read_inspection_csv`, or when the round exists.
     """
     table = read_inspection_csv(path)
     vocabulary = Vocabulary.of_lake(lake.root)
-    ccdnums = [_ccdnum(path, row, camera) for row in table.rows]
-    keys = {(row.expnum, number) for row, number in zip(table.rows, ccdnums, strict=True)}
+    cameras = [_camera(row, camera) for row in table.rows]
+    ccdnums = [_ccdnum(path, row, of) for row, of in zip(table.rows, cameras, strict=True)]
+    expnums = [row.expnum for row in table.rows]
+    keys = set(zip(cameras, expnums, ccdnums, strict=True))
     if len(keys) < len(table.rows):
         raise SurveyError(f"{path}: an exposure or CCD comes twice; a round looks at each once")
     subjects = located(
         lake,
         (
             {
-                "camera": camera,
+                "camera": of,
                 "expnum": row.expnum,
                 "ccdnum": number,
                 "class": vocabulary.first(
@@ -207,7 +212,7 @@ def import_csv(
                 "why": f"{path.name}, line {row.line}",
                 "cells": row.cells.items(),
             }
-            for row, number in zip(table.rows, ccdnums, strict=True)
+            for row, of, number in zip(table.rows, cameras, ccdnums, strict=True)
         ),
     )
     who = table.inspectors
@@ -227,7 +232,13 @@ def import_csv(
                 entries[subject.key] = Entry(1, judgement, inspector)
         _write_inspections(round, inspector, entries)
     write_text_atomically(round.closed, json.dumps({"time": time.time(), "file": path.name}))
-    return round, ingest_reports(lake, [path], _SOURCE, round=name, camera=camera)
+    _report(round, table)
+    return round, table
+
+
+def _camera(row: InspectionRow, default: str) -> str:
+    named = row.cells.get(_CAMERA, "").strip().lower()
+    return named if named in N_CCDS else default
 
 
 def _ccdnum(path: Path, row: InspectionRow, camera: str) -> int:
@@ -294,8 +305,13 @@ def _cells(subject: Subject, round: Round) -> dict[str, str]:
     """Return the columns of a CSV beside its verdicts: a CSV's own, else what was proposed."""
     if "inspectors" in round.origin:
         return dict(subject.cells)
+    return {**_which(subject), _PROPOSED: subject.class_name or ""}
+
+
+def _which(subject: Subject) -> dict[str, str]:
+    """Return the columns that say, beside the exposure's number, what was judged."""
     name = ccd_name(subject.camera, subject.ccdnum) or "" if subject.ccdnum else ""
-    return {CCDNAME: name, _PROPOSED: subject.class_name or ""}
+    return {_CAMERA: subject.camera, CCDNAME: name}
 
 
 def _outcome_table(
@@ -305,21 +321,21 @@ def _outcome_table(
     for line, (subject, outcome) in enumerate(outcomes, 2):
         judgement = Judgement(outcome.verdict, outcome.class_name, None, outcome.comment)
         verdict = Verdict(_IS_BAD[outcome.verdict], _words(judgement, vocabulary))
-        name = ccd_name(subject.camera, subject.ccdnum) or "" if subject.ccdnum else ""
-        rows.append(InspectionRow(line, subject.expnum, {CCDNAME: name}, {MERGED: verdict}))
-    return InspectionTable.new([MERGED], rows, [CCDNAME])
+        rows.append(InspectionRow(line, subject.expnum, _which(subject), {MERGED: verdict}))
+    return InspectionTable.new([MERGED], rows, [_CAMERA, CCDNAME])
 
 
 def _report(round: Round, table: InspectionTable) -> None:
-    """Put a table in the place of the round's reports: through a file, as any inspection comes."""
-    file = round.origin.get("file") or f"{round.name}.csv"
-    cameras = {subject.camera for subject in round.subjects}
-    if len(cameras) > 1:
-        raise SurveyError(
-            f"round {round.name} is of several cameras ({', '.join(sorted(cameras))}), whose "
-            "exposure numbers a list cannot tell apart"
-        )
+    """Put a table in the place of the round's reports: through files, as any inspection comes.
+
+    Exposure numbers are a camera's own, so that each camera's verdicts are a list of their own.
+    """
+    file = Path(round.origin.get("file") or f"{round.name}.csv")
+    cameras = sorted({subject.camera for subject in round.subjects})
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / file
-        path.write_bytes(write_inspection_csv(table))
-        ingest_reports(round.lake, [path], _SOURCE, round=round.name, camera=cameras.pop())
+        for camera in cameras:
+            only = len(cameras) == 1
+            path = Path(folder) / (file.name if only else f"{file.stem}-{camera}{file.suffix}")
+            rows = [row for row in table.rows if only or _camera(row, cameras[0]) == camera]
+            path.write_bytes(write_inspection_csv(replace(table, rows=rows)))
+            ingest_reports(round.lake, [path], _SOURCE, round=round.name, camera=camera)

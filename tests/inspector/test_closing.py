@@ -119,6 +119,29 @@ def test_a_round_of_ccds_lists_ccds(survey: Survey) -> None:
     assert [subject.key for subject in again.subjects] == [s.key for s in round.subjects]
 
 
+def test_each_cameras_verdicts_are_a_list_of_their_own(lake: Lake, tmp_path: Path) -> None:
+    same_number = [{"camera": camera, "expnum": 7} for camera in ("decam", "90prime")]
+    round = freeze(lake, "both", located(lake, [*same_number, {"camera": "90prime", "expnum": 8}]))
+    judge(round, "ann", GOOD, NOISE, GHOST)
+
+    def listed(lake: Lake, name: str) -> dict[str, list[int]]:
+        return {
+            camera: [a.expnum for a in additions_from_inspections(lake, name, camera=camera)]
+            for camera in ("decam", "90prime")
+        }
+
+    close(round)
+    assert listed(lake, "both") == {"decam": [], "90prime": [7, 8]}
+    merge_round(round, "any")
+    assert listed(lake, "both") == {"decam": [], "90prime": [7, 8]}
+    path = tmp_path / "both.csv"
+    path.write_bytes(export(lake, "both"))
+    other = Lake(tmp_path / "other.lake", create=True)
+    again, _ = import_csv(other, path, "again")
+    assert [subject.key for subject in again.subjects] == [s.key for s in round.subjects]
+    assert listed(other, "again") == {"decam": [], "90prime": [7, 8]}
+
+
 def test_what_is_exported_reads_back_as_the_same_verdicts(round: Round, tmp_path: Path) -> None:
     close(round)
     content = export(round.lake, "first")
@@ -140,9 +163,10 @@ def test_what_is_exported_reads_back_as_the_same_verdicts(round: Round, tmp_path
 
 def test_the_real_table_comes_back_byte_for_byte(lake: Lake, shared_data: Path) -> None:
     path = shared_data / "legacypipe" / "dr11_final_selected_bad_exposures.csv"
-    round, summary = import_csv(lake, path, "dr11")
+    round, table = import_csv(lake, path, "dr11")
     assert len(round.subjects) == 939
-    assert summary.files[0].reports == 3 * 939
+    assert sum(len(row.verdicts) for row in table.rows) == 3 * 939
+    assert run_sql(lake, "select * from reports").num_rows == 3 * 939
     assert export(lake, "dr11") == path.read_bytes()
     outcomes, found, _ = merge_round(round, "any")
     assert sum(outcome.verdict == "bad" for _, outcome in outcomes) == 939
