@@ -28,7 +28,11 @@ LAKE_QUERIES = "queries"
 _HERE = Path(__file__).parent
 _KINDS = {"text": "words", "integer": "an integer", "number": "a number", "list": "a,b,c"}
 #: Partition keys that a parameter may be checked against, and the table that has them.
-_KEYS = {"releases": ("ccds", "release"), "models": ("votes", "model")}
+_KEYS = {
+    "releases": ("ccds", "release"),
+    "models": ("votes", "model"),
+    "scored": ("holdouts", "model"),
+}
 
 Value = str | int | float | list[str] | None
 
@@ -39,7 +43,7 @@ class Parameter:
 
     An empty default binds null (an empty list for a list), which every query takes for "all".
     `values` holds the allowed ones, or the name of what they are looked up in: ``bits``,
-    ``classes``, ``releases`` or ``models``.
+    ``classes``, ``releases``, ``models`` (those that voted) or ``scored`` (those with holdouts).
     """
 
     name: str
