@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 from classifiers import estimators
+from classifiers.features import Layout
 from classifiers.vectors import in_chunks
 
 _DIMENSION = 768
@@ -53,7 +54,7 @@ def main() -> None:
     queries, _ = vectors(rng, options.vectors)
 
     start = time.perf_counter()
-    pipeline = estimators.build("knn", _DIMENSION, len(train))
+    pipeline = estimators.build("knn", Layout(_DIMENSION), len(train))
     estimators.fit(pipeline, train, labels, np.ones(len(train)))
     print(f"fit: {len(train):,} vectors in {time.perf_counter() - start:.1f} s")
 

@@ -12,7 +12,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
+from classifiers.features import Layout
 from classifiers.forest import Deviations, TwoStep
+from classifiers.imputer import ColumnImputer
 from classifiers.neighbours import WeightedNeighbours
 from lake.errors import SurveyError
 
@@ -31,25 +33,31 @@ TREES = 100
 TYPES = (
     "classifiers.forest.Deviations",
     "classifiers.forest.TwoStep",
+    "classifiers.imputer.ColumnImputer",
     "classifiers.neighbours.WeightedNeighbours",
     "sklearn.tree._tree.Tree",
 )
 
 
-def build(
-    name: str, n_features: int, n_samples: int, seed: int = 0, context: str = "none"
-) -> Pipeline:
-    """Return an unfitted classifier of vectors that have the given context.
+def build(name: str, layout: Layout, n_samples: int, seed: int = 0) -> Pipeline:
+    """Return an unfitted classifier of vectors of which `layout` says what their values are.
+
+    Where these have columns of the CCD table, what is missing is filled in first, by the median of
+    the good images.
 
     ``knn`` is the paper's optimum (Luo et al. 2026, section 3.1): MinMaxScaler, PCA to 15
     components, VarianceThreshold 0.001, and 7 neighbours by the L1 distance.
     ``two-step`` asks whether an image is good, by how far it is from what is usual, and then what
     is wrong with it (`classifiers.forest`).
     """
-    components = min(15, n_features, n_samples)
+    steps: list[tuple[str, Any]] = []
+    if layout.columns:
+        steps.append(("imputer", ColumnImputer(layout.columns)))
     if name == "knn":
+        components = min(15, layout.width, n_samples)
         return Pipeline(
             [
+                *steps,
                 ("scaler", MinMaxScaler()),
                 ("reducer", PCA(components, svd_solver="covariance_eigh", random_state=seed)),
                 ("selector", VarianceThreshold(0.001)),
@@ -57,9 +65,11 @@ def build(
             ]
         )
     if name == "two-step":
+        deviations = Deviations(layout.median, bool(layout.band), layout.columns)
         return Pipeline(
             [
-                ("deviations", Deviations(median=context != "none", band=context == "band")),
+                *steps,
+                ("deviations", deviations),
                 ("classifier", TwoStep(TREES, min_samples_leaf=2, seed=seed)),
             ]
         )

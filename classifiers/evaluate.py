@@ -81,7 +81,8 @@ def evaluate(lake: Lake, model: str, output: Path | None = None) -> Evaluation:
     """
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
-    trained.check_vectors(test.embedder, test.settings, test.embedder)
+    for embedder, settings in zip(test.features.embedders, test.settings, strict=True):
+        trained.check_vectors(embedder, settings, embedder)
     probabilities = trained.probabilities(test.vectors)
     cuts = [float(cut) for cut in trained.card["scores"]["image"]]
     truth = _as_trained(trained, test)
@@ -113,13 +114,12 @@ def _held_out(lake: Lake, model: Model) -> Sample:
     training, split = model.card["training"], model.card["split"]
     sample = read_sample(
         lake,
-        model.embedder,
+        model.features,
         release=training["release"],
         sources=training["sources"],
         good=training["good"],
         max_ebv=training["max_ebv"],
         seed=model.card["seed"],
-        context=model.context,
         nights=training["nights"],
     )
     if split["by"] == "night":

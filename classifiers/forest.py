@@ -23,18 +23,22 @@ _NORMAL = 1.4826
 class Deviations(TransformerMixin, BaseEstimator):
     """Deviation of each feature from the good vectors', in units of their scatter.
 
+    Takes feature vectors as `classifiers.features.Layout` orders them.
+
     Parameters
     ----------
-    median : whether the input is a vector and its exposure's median vector, side by side; the
-        output then has the deviation of one from the other too.
-    band : whether the input's last column is the number of the band; each has its own usual
-        values then, and the output has the deviation from them beside that from those of all bands,
-        which more vectors decide. A band that was not seen has those of all.
+    median : how many values have their exposure's median beside them (the first ones; 0 for none);
+        the output then has the deviation of one from the other too.
+    band : whether there is the number of the band; each has its own usual values then, and the
+        output has the deviation from them beside that from those of all bands, which more vectors
+        decide. A band that was not seen has those of all.
+    columns : how many columns of the CCD table come last.
     """
 
-    def __init__(self, median: bool = False, band: bool = False) -> None:
+    def __init__(self, median: int = 0, band: bool = False, columns: int = 0) -> None:
         self.median = median
         self.band = band
+        self.columns = columns
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray) -> Deviations:
         """Learn what is usual from the vectors labelled 0, good."""
@@ -64,12 +68,14 @@ class Deviations(TransformerMixin, BaseEstimator):
 
     def _parts(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return vectors, their deviations from the exposure's median, and bands."""
-        bands = inputs[:, -1] if self.band else np.zeros(len(inputs), inputs.dtype)
-        vectors = inputs[:, :-1] if self.band else inputs
-        if not self.median:
-            return vectors, np.zeros((len(inputs), 0), inputs.dtype), bands
-        half = vectors.shape[1] // 2
-        return vectors[:, :half], vectors[:, :half] - vectors[:, half:], bands
+        end = inputs.shape[1] - self.columns
+        bands = inputs[:, end - 1] if self.band else np.zeros(len(inputs), inputs.dtype)
+        start = end - int(self.band) - self.median
+        vectors = inputs[:, :start]
+        if self.columns:
+            vectors = np.concatenate([vectors, inputs[:, end:]], axis=1)
+        medians = inputs[:, start : start + self.median]
+        return vectors, vectors[:, : self.median] - medians, bands
 
 
 class TwoStep(ClassifierMixin, BaseEstimator):

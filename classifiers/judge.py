@@ -9,7 +9,7 @@ predictions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
+from classifiers.features import Features, Layout
 from classifiers.forest import Deviations, TwoStep
 from classifiers.sample import Sample
 from classifiers.vectors import embedded_nights, read_bands, read_vectors
@@ -89,16 +90,25 @@ def summarise(expnum: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
     return exposures, summaries
 
 
-def read_summaries(lake: Lake, partition: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_summaries(
+    lake: Lake, partition: Partition, features: Features
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the exposures of a night, their summaries, and how many CCDs each has.
 
-    The last column of the summaries is the number of the band.
+    A summary is that of the CCDs' own vectors, then the vectors of the whole exposure, if there
+    are any, then the number of the band. `partition` is of the first embedder.
     """
-    night = read_vectors(lake, partition)
-    exposures, summaries = summarise(night.expnum, night.vectors)
+    night = read_vectors(lake, partition, alone(features))
+    exposures, summaries = summarise(night.expnum, night.vectors[:, : night.layout.ccd])
+    first, n_ccds = np.unique(night.expnum, return_index=True, return_counts=True)[1:]
+    whole = night.vectors[first, night.layout.ccd :]
     bands = read_bands(lake, partition, exposures)
-    n_ccds = np.unique(night.expnum, return_counts=True)[1]
-    return exposures, np.concatenate([summaries, bands[:, None]], axis=1), n_ccds
+    return exposures, np.concatenate([summaries, whole, bands[:, None]], axis=1), n_ccds
+
+
+def alone(features: Features) -> Features:
+    """Return the features without what is known of a CCD beside its vectors."""
+    return replace(features, context="none", columns=())
 
 
 def exposure_sample(lake: Lake, sample: Sample) -> tuple[Sample, np.ndarray]:
@@ -108,12 +118,12 @@ def exposure_sample(lake: Lake, sample: Sample) -> tuple[Sample, np.ndarray]:
     """
     parts: list[tuple[np.ndarray, ...]] = []
     used = {sample.nights[index] for index in np.unique(sample.night)}
-    for partition in embedded_nights(lake, sample.embedder):
+    for partition in embedded_nights(lake, sample.features):
         name = f"{partition['camera']}/{partition['night']}"
         if name not in used:
             continue
         here = sample.night == sample.nights.index(name)
-        exposures, summaries, n_ccds = read_summaries(lake, partition)
+        exposures, summaries, n_ccds = read_summaries(lake, partition, sample.features)
         weight = np.zeros((len(exposures), len(sample.classes)))
         at = np.searchsorted(exposures, sample.expnum[here])
         np.add.at(weight, (at, sample.labels[here]), sample.weights[here])
@@ -127,6 +137,7 @@ def exposure_sample(lake: Lake, sample: Sample) -> tuple[Sample, np.ndarray]:
     )
     whole = Sample(
         vectors=summaries,
+        layout=Layout(summaries.shape[1] - 1, band=1),
         labels=labels,
         weights=np.ones(len(labels)),
         expnum=expnum,
@@ -135,7 +146,7 @@ def exposure_sample(lake: Lake, sample: Sample) -> tuple[Sample, np.ndarray]:
         classes=sample.classes,
         nights=sample.nights,
         release=sample.release,
-        embedder=sample.embedder,
+        features=sample.features,
         settings=sample.settings,
         fingerprint=sample.fingerprint,
         n_missing=0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
 from classifiers.judge import read_summaries
 from classifiers.model import Model
-from classifiers.vectors import context_fingerprints, fingerprint, vector_settings
+from classifiers.vectors import input_fingerprints
 from lake.errors import SurveyError
 from lake.store import Lake, Partition
 
@@ -20,12 +22,10 @@ _CONFIRMS = 0.5
 
 def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
     """Return the fingerprints, beside the predictions', that decide a learned vote."""
+    # The summaries of exposures have the number of the band, whatever the CCDs' context is.
+    features = replace(model.features, context="band", columns=())
     vectors = _vectors(lake, model, predictions)
-    return {
-        "model": model.fingerprint,
-        f"embeddings/{model.embedder}": fingerprint(vectors),
-        **context_fingerprints(lake, vectors, "band"),
-    }
+    return {"model": model.fingerprint, **input_fingerprints(lake, vectors, features)}
 
 
 def judged_votes(
@@ -44,9 +44,9 @@ def judged_votes(
             "vote with --rule share"
         )
     vectors = _vectors(lake, model, predictions)
-    model.check_vectors(model.embedder, vector_settings(vectors), vectors.name)
+    model.check_night(lake, vectors)
     _check_predictions(model, predictions)
-    exposures, summaries, n_ccds = read_summaries(lake, vectors)
+    exposures, summaries, n_ccds = read_summaries(lake, vectors, model.features)
     chances = model.judge.probabilities(summaries)
     rows = lake.read("predictions", dict(predictions.keys), ["expnum", "probabilities"])
     shares = (
@@ -85,10 +85,11 @@ def judged_votes(
 
 def _vectors(lake: Lake, model: Model, predictions: Partition) -> Partition:
     where = {"camera": predictions["camera"], "night": predictions["night"]}
-    found = lake.partitions("embeddings", embedder=model.embedder, **where)
+    embedder = model.features.embedders[0]
+    found = lake.partitions("embeddings", embedder=embedder, **where)
     if not found:
         raise SurveyError(
-            f"{predictions.name}: the vectors of {model.embedder} that were predicted from are "
+            f"{predictions.name}: the vectors of {embedder} that were predicted from are "
             "gone; embed again"
         )
     return found[0]

@@ -13,7 +13,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from classifiers.estimators import GOOD_FIRST, TYPES, probabilities
+from classifiers.features import Features
 from classifiers.judge import ExposureJudge
-from classifiers.vectors import in_chunks
+from classifiers.vectors import in_chunks, joined, vector_settings
 from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
-from lake.store import Lake, digest, write_atomically
+from lake.store import Lake, Partition, digest, write_atomically
 
 #: Parts of the card that decide what a model predicts; with the estimator they are its identity.
-_DECISIVE = ("classes", "embedder", "context", "classifier", "exposures")
+_DECISIVE = ("classes", "embedders", "classifier", "exposures")
 #: Parts of the model file: the classifier of CCDs, and that of exposures or nothing.
 CCDS, EXPOSURES = "ccds", "exposures"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -49,14 +50,14 @@ class Model:
         return tuple(self.card["classes"])
 
     @property
-    def embedder(self) -> str:
-        """Name of the embedder whose vectors the model takes."""
-        return self.card["embedder"]["name"]
-
-    @property
-    def context(self) -> str:
-        """What the vectors are joined with, see `classifiers.vectors.CONTEXTS`."""
-        return self.card["context"]
+    def features(self) -> Features:
+        """What the model takes: vectors of which embedders, their context, table columns."""
+        return Features(
+            tuple(one["name"] for one in self.card["embedders"]),
+            self.card["context"],
+            tuple(self.card["columns"]),
+            self.card["training"]["release"],
+        )
 
     @property
     def good_first(self) -> bool:
@@ -66,7 +67,8 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides a prediction."""
-        return digest([self.card["sha256"], {key: self.card[key] for key in _DECISIVE}])
+        decisive = {key: self.card[key] for key in _DECISIVE}
+        return digest([self.card["sha256"], decisive, asdict(self.features)])
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, n_classes) float32 of vectors (n, d), in chunks."""
@@ -75,14 +77,24 @@ class Model:
             return np.zeros((0, n_classes), dtype=np.float32)
         return in_chunks(vectors, lambda part: probabilities(self.estimator, part, n_classes))
 
+    def check_night(self, lake: Lake, partition: Partition) -> None:
+        """Raise `SurveyError` unless the vectors of a night are as those it was trained on.
+
+        `partition` is of the first embedder.
+        """
+        for embedder, one in joined(lake, partition, self.features).items():
+            if one is not None:
+                self.check_vectors(embedder, vector_settings(one), one.name)
+
     def check_vectors(self, embedder: str, settings: str, where: str) -> None:
-        """Raise `SurveyError` unless the vectors are those of the embedder it was trained on."""
-        trained = self.card["embedder"]
-        if embedder != trained["name"]:
+        """Raise `SurveyError` unless the vectors are of an embedder that it was trained on."""
+        trained = {one["name"]: one["settings"] for one in self.card["embedders"]}
+        if embedder not in trained:
             raise SurveyError(
-                f"model {self.name} was trained on vectors of {trained['name']}, not of {embedder}"
+                f"model {self.name} was trained on vectors of {' and '.join(trained)}, not of "
+                f"{embedder}"
             )
-        if settings != trained["settings"]:
+        if settings != trained[embedder]:
             raise SurveyError(
                 f"{where}: these vectors of {embedder} were made with other settings than those "
                 f"that model {self.name} was trained on; embed again, or train again"
@@ -130,8 +142,9 @@ def read_card(lake: Lake, name: str) -> dict[str, Any]:
         )
     try:
         card = json.loads(path.read_bytes())
-        card["sha256"], card["classes"], card["embedder"]["name"]
-        card["context"], card["classifier"], card[EXPOSURES]
+        card["sha256"], card["classes"], card["context"], card["columns"], card["classifier"]
+        card[EXPOSURES], card["training"]["release"]
+        [(one["name"], one["settings"]) for one in card["embedders"]]
     except (ValueError, KeyError, TypeError) as error:
         raise SurveyError(f"{path}: not a model card ({error!r}); train the model again") from error
     return card

@@ -13,11 +13,9 @@ from classifiers.metrics import decide
 from classifiers.model import Model, load_model
 from classifiers.vectors import (
     NightVectors,
-    context_fingerprints,
     embedded_nights,
-    fingerprint,
+    input_fingerprints,
     read_vectors,
-    vector_settings,
 )
 from lake.shares import nights, select
 from lake.store import Lake, Partition, Record
@@ -28,11 +26,20 @@ STAGE = "predict"
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """Partitions done and skipped as unchanged, CCDs predicted, and CCDs without usable vector."""
+    """What prediction did.
+
+    Attributes
+    ----------
+    done, skipped : partitions, those skipped being unchanged.
+    n_ccds : CCDs predicted, and `n_without_column` how many of them lack a value of a column,
+        which the model fills in.
+    n_failed : CCDs without a usable vector.
+    """
 
     done: int
     skipped: int
     n_ccds: int
+    n_without_column: int
     n_failed: int
 
 
@@ -61,23 +68,24 @@ def predict(
         other settings than those it was trained on.
     """
     trained = load_model(lake, model)
-    embedded = chosen_nights(lake, embedded_nights(lake, trained.embedder), partitions)
-    skipped = n_ccds = n_failed = 0
+    embedded = chosen_nights(lake, embedded_nights(lake, trained.features), partitions)
+    skipped = n_ccds = n_without_column = n_failed = 0
     for number, partition in enumerate(embedded, start=1):
         keys = {"model": model, "camera": partition["camera"], "night": partition["night"]}
         record = _record(lake, trained, partition)
         if not force and lake.is_current("predictions", keys, record):
             skipped += 1
         else:
-            trained.check_vectors(trained.embedder, vector_settings(partition), partition.name)
-            night = read_vectors(lake, partition, trained.context)
+            trained.check_night(lake, partition)
+            night = read_vectors(lake, partition, trained.features)
             lake.write_failures(STAGE, model, keys, _failures(partition, night), record)
             lake.write("predictions", keys, _predictions(trained, night), record)
             n_ccds += len(night.expnum)
+            n_without_column += night.n_without_column
             n_failed += len(night.unusable)
         if progress is not None:
             progress(number, len(embedded))
-    return PredictSummary(len(embedded) - skipped, skipped, n_ccds, n_failed)
+    return PredictSummary(len(embedded) - skipped, skipped, n_ccds, n_without_column, n_failed)
 
 
 def chosen_nights(
@@ -95,8 +103,7 @@ def chosen_nights(
 def _record(lake: Lake, model: Model, partition: Partition) -> Record:
     inputs = {
         "model": model.fingerprint,
-        f"embeddings/{partition['embedder']}": fingerprint(partition),
-        **context_fingerprints(lake, partition, model.context),
+        **input_fingerprints(lake, partition, model.features),
     }
     return Record(STAGE, {"model": model.name}, inputs, {"classes": list(model.classes)})
 
@@ -125,9 +132,9 @@ def _failures(partition: Partition, night: NightVectors) -> pa.Table:
             "expnum": expnum,
             "ccdnum": ccdnum,
             "file": partition.name,
-            "error": "the vector is missing or not finite; embed the CCD again",
+            "error": f"the vector of {embedder} is missing or not finite; embed it again",
         }
-        for expnum, ccdnum in night.unusable
+        for expnum, ccdnum, embedder in night.unusable
     ]
     fields = [("expnum", pa.int64()), ("ccdnum", pa.int16())]
     fields += [("file", pa.string()), ("error", pa.string())]

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from classifiers.features import Features, Layout
 from classifiers.vectors import (
+    ccd_keys,
     embedded_nights,
-    fingerprint,
+    input_fingerprints,
+    joined,
+    look_up,
     read_vectors,
     vector_settings,
 )
@@ -27,7 +31,8 @@ class Sample:
 
     Attributes
     ----------
-    vectors : (n, d) float32.
+    vectors : (n, layout.width) float32, NaN where a column of the CCD table is null.
+    layout : what the values of a vector are.
     labels : (n,) index into `classes`.
     weights : (n,) how many CCDs each stands for, after down-sampling.
     expnum, ccdnum : keys, (n,).
@@ -35,12 +40,14 @@ class Sample:
     classes : names of the classes, good first.
     nights : ``camera/night`` of each group that a split keeps together.
     release : release whose labels these are.
-    embedder : name of the embedder, and `settings`: hash of what decides its vectors.
-    fingerprint : hash of the inputs: labels and vectors.
+    features : what the vectors are made of, and `settings`: by embedder, a hash of what decides
+        its vectors.
+    fingerprint : hash of the inputs: labels, vectors and columns.
     n_missing : labelled CCDs that have no usable vector.
     """
 
     vectors: np.ndarray
+    layout: Layout
     labels: np.ndarray
     weights: np.ndarray
     expnum: np.ndarray
@@ -49,8 +56,8 @@ class Sample:
     classes: tuple[str, ...]
     nights: tuple[str, ...]
     release: str
-    embedder: str
-    settings: str
+    features: Features
+    settings: tuple[str, ...]
     fingerprint: str
     n_missing: int
 
@@ -72,14 +79,13 @@ class Sample:
 
 def read_sample(
     lake: Lake,
-    embedder: str,
+    features: Features,
     *,
     release: str | None = None,
     sources: Sequence[str] = (),
     good: int = 10_000,
     max_ebv: float = 0.04,
     seed: int = 0,
-    context: str = "none",
     nights: Sequence[str] | None = None,
 ) -> Sample:
     """Draw the balanced training sample (`queries/training_sample.sql`) and join its vectors.
@@ -91,19 +97,19 @@ def read_sample(
     good : how many CCDs of good exposures are drawn.
     max_ebv : largest E(B-V), mag.
     seed : decides which CCDs are drawn.
-    context : what the vectors are joined with, see `classifiers.vectors.CONTEXTS`.
     nights : patterns as ``--partition`` takes them; None for all nights.
 
     Raises
     ------
     SurveyError : no embeddings, no labels, labels that no vector matches, fewer than two classes,
-        or vectors of different settings.
+        a column without values, or vectors of different settings.
     """
-    partitions = {(p["camera"], p["night"]): p for p in embedded_nights(lake, embedder)}
+    partitions = {(p["camera"], p["night"]): p for p in embedded_nights(lake, features)}
     if nights is not None:
         counts = {key: partition.num_rows() for key, partition in partitions.items()}
         partitions = {key: partitions[key] for key in select(counts, nights)}
-    release = release or _only_release(lake)
+    features = replace(features, release=release or _only_release(lake))
+    release = features.release
     rows = run_query(
         lake,
         "training_sample",
@@ -120,10 +126,10 @@ def read_sample(
             f"release {release} has no labelled CCDs; run `survey-qa ingest reports` and "
             f"`survey-qa merge-labels --release {release}` first"
         )
-    return _join(lake, partitions, rows, embedder, context)
+    return _join(lake, partitions, rows, features)
 
 
-def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: str) -> Sample:
+def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> Sample:
     order = list(Vocabulary.load().training_classes)
     camera = rows["camera"].to_numpy(zero_copy_only=False)
     night = rows["night"].to_numpy(zero_copy_only=False).astype(str)
@@ -134,8 +140,9 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: 
     names, group = np.unique(groups, return_inverse=True)
 
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    settings: dict[str, str] = {}
-    inputs: dict[str, str] = {}
+    layouts: set[Layout] = set()
+    settings: dict[str, dict[str, str]] = {embedder: {} for embedder in features.embedders}
+    inputs: dict[str, dict[str, str]] = {}
     wanted = 0
     for number, name in enumerate(names):
         partition = partitions.get(tuple(name.split("/", 1)))
@@ -143,29 +150,29 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: 
         if partition is None:
             continue
         wanted += len(mine)
-        settings[partition.name] = vector_settings(partition)
-        inputs[partition.name] = fingerprint(partition)
-        night_vectors = read_vectors(lake, partition, context)
-        have = ccd_keys(night_vectors.expnum, night_vectors.ccdnum)
-        # Partitions are sorted by (expnum, ccdnum), and so are their keys.
-        at = np.minimum(np.searchsorted(have, keys[mine]), max(len(have) - 1, 0))
-        found = have[at] == keys[mine] if len(have) else np.zeros(len(mine), bool)
-        parts.append((mine[found], night_vectors.vectors[at[found]]))
-    if not parts or not sum(len(mine) for mine, _ in parts):
+        for embedder, one in joined(lake, partition, features).items():
+            if one is not None:
+                settings[embedder][one.name] = vector_settings(one)
+        inputs[partition.name] = input_fingerprints(lake, partition, features)
+        night_vectors = read_vectors(lake, partition, features)
+        at, found = look_up(ccd_keys(night_vectors.expnum, night_vectors.ccdnum), keys[mine])
+        if found.any():
+            layouts.add(night_vectors.layout)
+            parts.append((mine[found], night_vectors.vectors[at[found]]))
+    if not parts:
         raise SurveyError(
-            f"none of the {rows.num_rows} labelled CCDs has a vector of {embedder}; embed the "
-            "nights that are labelled"
+            f"none of the {rows.num_rows} labelled CCDs has a vector of "
+            f"{' and '.join(features.embedders)}; embed the nights that are labelled"
         )
-    if len(set(settings.values())) > 1:
-        odd = next(
-            name for name, value in settings.items() if value != next(iter(settings.values()))
-        )
+    _check_settings(settings)
+    if len(layouts) > 1:
         raise SurveyError(
-            f"embeddings of {embedder} were made with different settings (from {odd} on); embed "
-            "again with --force"
+            f"vectors of {' or '.join(features.embedders)} are of CCDs on some nights and of whole "
+            "exposures on others; embed again with --force"
         )
     chosen = np.concatenate([mine for mine, _ in parts])
     vectors = np.concatenate([part for _, part in parts])
+    _check_columns(features, vectors)
     present, labels = np.unique(code[chosen], return_inverse=True)
     classes = tuple(order[index] for index in present)
     if "good" not in classes or len(classes) < 2:
@@ -176,6 +183,7 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: 
     used, night_index = np.unique(group[chosen], return_inverse=True)
     return Sample(
         vectors=vectors,
+        layout=layouts.pop(),
         labels=labels,
         weights=weight[chosen],
         expnum=rows["expnum"].to_numpy()[chosen],
@@ -184,16 +192,33 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, embedder: str, context: 
         classes=classes,
         nights=tuple(str(names[index]) for index in used),
         release=str(rows["release"][0]),
-        embedder=embedder,
-        settings=next(iter(settings.values())),
+        features=features,
+        settings=tuple(next(iter(one.values())) for one in settings.values()),
         fingerprint=digest([inputs, digest(keys[chosen].tolist()), labels.tolist()]),
         n_missing=wanted - len(chosen),
     )
 
 
-def ccd_keys(expnum: np.ndarray, ccdnum: np.ndarray) -> np.ndarray:
-    """Return one integer per (expnum, ccdnum) that sorts as the pair does."""
-    return expnum.astype(np.int64) * 1000 + ccdnum.astype(np.int64)
+def _check_settings(settings: dict[str, dict[str, str]]) -> None:
+    """Raise `SurveyError` when the vectors of an embedder were made with several settings."""
+    for embedder, by_night in settings.items():
+        first = next(iter(by_night.values()))
+        odd = next((name for name, value in by_night.items() if value != first), None)
+        if odd is not None:
+            raise SurveyError(
+                f"embeddings of {embedder} were made with different settings (from {odd} on); "
+                "embed again with --force"
+            )
+
+
+def _check_columns(features: Features, vectors: np.ndarray) -> None:
+    """Raise `SurveyError` when a column says nothing of any labelled CCD."""
+    for place, name in enumerate(reversed(features.columns), start=1):
+        if np.isnan(vectors[:, -place]).all():
+            raise SurveyError(
+                f"--columns {name}: the CCD table of {features.release} has no value of it for any "
+                "labelled CCD; `survey-qa schema ccds` lists the columns"
+            )
 
 
 def _only_release(lake: Lake) -> str:

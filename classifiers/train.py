@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from classifiers import estimators
+from classifiers.features import Features
+from classifiers.holdouts import IMAGE, keep_holdouts, predicted_rows
 from classifiers.judge import exposure_sample, fit_judge
 from classifiers.metrics import Scores, score
 from classifiers.model import Model, model_folder, save_model
@@ -25,6 +27,13 @@ from lake.store import Lake, tool_version
 SPLITS = ("night", "exposure", "image")
 
 Progress = Callable[[int, int], None]
+
+#: What a model card says a model is for.
+INTENDED_USE = (
+    "Proposes CCD images and exposures that may be unfit, for people to confirm; for the cameras, "
+    "embedder and kinds of defects that it was trained on. Probabilities are of a balanced sample, "
+    "in which bad images are far more common than in a survey."
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class TrainSummary:
 
 def train(
     lake: Lake,
-    embedder: str,
+    embedders: str | Sequence[str],
     model: str,
     *,
     release: str | None = None,
@@ -62,6 +71,7 @@ def train(
     min_probability: float = 0.9,
     nights: Sequence[str] | None = None,
     context: str | None = None,
+    columns: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> TrainSummary:
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
@@ -73,7 +83,8 @@ def train(
     ----------
     release, sources, good, max_ebv, nights : the sample, see `read_sample`.
     seed : decides sample, split and fit; the same seed gives the same model bit for bit.
-    context : None for what suits the classifier (`estimators.CONTEXT`).
+    embedders, context, columns : the inputs, see `classifiers.features.Features`; no context means
+        what suits the classifier (`estimators.CONTEXT`).
     classifier : ``knn``, the paper's, or ``two-step`` (`classifiers.forest`), which also learns to
         judge whole exposures (`classifiers.judge`).
     test_fraction : share of the sample that is held out.
@@ -86,43 +97,45 @@ def train(
     """
     model_folder(lake, model)  # a name that cannot be used is better known before the work
     _check(search, split, classifier, test_fraction, min_probability)
-    context = context or estimators.CONTEXT[classifier]
+    names = (embedders,) if isinstance(embedders, str) else tuple(embedders)
+    features = Features(names, context or estimators.CONTEXT[classifier], tuple(columns))
     tick = _ticker(4, progress)
     sample = read_sample(
         lake,
-        embedder,
+        features,
         release=release,
         sources=sources,
         good=good,
         max_ebv=max_ebv,
         seed=seed,
-        context=context,
         nights=nights,
     )
     tick()
     held_out = divide(sample, split, test_fraction, seed)
-    estimator = _fitted(sample, ~held_out, classifier, seed, context)
+    estimator = _fitted(sample, ~held_out, classifier, seed)
     judge = None
     if classifier in estimators.GOOD_FIRST:
         judge = fit_judge(*exposure_sample(lake, sample.take(~held_out)), seed)
     tick()
     cuts = sorted({0.0, min_probability})
     good_first = classifier in estimators.GOOD_FIRST
-    scores = held_out_scores(sample, held_out, estimator, cuts, good_first)
+    test = sample.take(held_out)
+    scores = held_out_scores(test, _probabilities(estimator, test), cuts, good_first)
     tick()
-    at_random = divide(sample, "image", test_fraction, seed)
-    image_scores = held_out_scores(
-        sample,
-        at_random,
-        _fitted(sample, ~at_random, classifier, seed, context),
-        cuts,
-        good_first,
-    )
+    at_random = divide(sample, IMAGE, test_fraction, seed)
+    image_test = sample.take(at_random)
+    leaky = _probabilities(_fitted(sample, ~at_random, classifier, seed), image_test)
+    image_scores = held_out_scores(image_test, leaky, cuts, good_first)
     tick()
     card = {
+        "intended_use": INTENDED_USE,
         "classes": list(sample.classes),
-        "embedder": {"name": embedder, "settings": sample.settings},
-        "context": context,
+        "embedders": [
+            {"name": name, "settings": settings}
+            for name, settings in zip(names, sample.settings, strict=True)
+        ],
+        "context": features.context,
+        "columns": list(features.columns),
         "classifier": classifier,
         "steps": estimators.settings(estimator),
         "training": {
@@ -160,6 +173,8 @@ def train(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     saved = save_model(lake, model, estimator, judge, card)
+    beside = None if split == IMAGE else predicted_rows(IMAGE, image_test, leaky, good_first)
+    keep_holdouts(lake, saved, test, beside)
     return TrainSummary(
         model=saved,
         n_train=int((~held_out).sum()),
@@ -212,26 +227,22 @@ def divide(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarr
 
 
 def held_out_scores(
-    sample: Sample,
-    held_out: np.ndarray,
-    estimator: Any,
-    cuts: Sequence[float],
-    good_first: bool,
+    test: Sample, probabilities: np.ndarray, cuts: Sequence[float], good_first: bool
 ) -> dict[float, Scores]:
-    """Score an estimator on the rows held out, at each least probability."""
-    test = sample.take(held_out)
-    probabilities = estimators.probabilities(estimator, test.vectors, len(sample.classes))
+    """Score probabilities (n, n_classes) of a held-out part, at each least probability."""
     return {
-        cut: score(
-            sample.classes, test.labels, probabilities, test.night, cut, good_first=good_first
-        )
+        cut: score(test.classes, test.labels, probabilities, test.night, cut, good_first=good_first)
         for cut in cuts
     }
 
 
-def _fitted(sample: Sample, rows: np.ndarray, classifier: str, seed: int, context: str) -> Any:
+def _probabilities(estimator: Any, test: Sample) -> np.ndarray:
+    return estimators.probabilities(estimator, test.vectors, len(test.classes))
+
+
+def _fitted(sample: Sample, rows: np.ndarray, classifier: str, seed: int) -> Any:
     part = sample.take(rows)
-    estimator = estimators.build(classifier, part.vectors.shape[1], len(part), seed, context)
+    estimator = estimators.build(classifier, part.layout, len(part), seed)
     return estimators.fit(estimator, part.vectors, part.labels, part.weights)
 
 

@@ -1,4 +1,4 @@
-"""What a classifier sees of a night: vectors of CCDs, alone or beside what surrounds them."""
+"""Reading the features of a night's CCDs: vectors of one or several embedders, context, columns."""
 
 from __future__ import annotations
 
@@ -7,31 +7,42 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from classifiers.features import Features, Layout, check_numeric
 from lake.errors import SurveyError
 from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
-
-#: What a CCD's vector can be joined with: nothing (the paper), the median vector of its exposure
-#: (a defect of the whole exposure shows on every CCD, one of a CCD against the others), or that
-#: and the number of its band (what is usual depends on it).
-CONTEXTS = ("none", "exposure", "band")
 
 
 @dataclass(frozen=True)
 class NightVectors:
-    """The usable vectors of one partition.
+    """The usable feature vectors of one night.
 
     Attributes
     ----------
-    expnum, ccdnum : keys, (n,).
-    vectors : (n, d) float32, context included.
-    unusable : rows left out because a value is missing or not finite: (expnum, ccdnum) pairs.
+    expnum, ccdnum : keys, (n,), sorted.
+    vectors : (n, layout.width) float32, finite but for the columns.
+    layout : what the values are.
+    unusable : CCDs left out because a vector is missing or not finite: (expnum, ccdnum, embedder
+        whose vector it is).
     """
 
     expnum: np.ndarray
     ccdnum: np.ndarray
     vectors: np.ndarray
-    unusable: list[tuple[int, int]]
+    layout: Layout
+    unusable: list[tuple[int, int, str]]
+
+    @property
+    def n_without_column(self) -> int:
+        """How many of the CCDs lack a value of a column."""
+        start = self.layout.width - self.layout.columns
+        return int(np.isnan(self.vectors[:, start:]).any(axis=1).sum())
+
+
+def ccd_keys(expnum: np.ndarray, ccdnum: np.ndarray) -> np.ndarray:
+    """Return one integer per (expnum, ccdnum) that sorts as the pair does."""
+    return expnum.astype(np.int64) * 1000 + ccdnum.astype(np.int64)
 
 
 def fingerprint(partition: Partition) -> str:
@@ -47,53 +58,93 @@ def vector_settings(partition: Partition) -> str:
     return digest(record.settings.get("embedder", {}))
 
 
-def embedded_nights(lake: Lake, embedder: str) -> list[Partition]:
-    """Return the partitions of an embedder; raises `SurveyError` when there is none."""
-    found = lake.partitions("embeddings", embedder=embedder)
-    if not found:
-        known = sorted({partition["embedder"] for partition in lake.partitions("embeddings")})
-        raise SurveyError(
-            f"no embeddings of {embedder!r} in {lake.root}; run `survey-qa embed --embedder "
-            f"{embedder}` first (the lake has {', '.join(known) or 'none'})"
-        )
+def embedded_nights(lake: Lake, features: Features) -> list[Partition]:
+    """Return the partitions of the first embedder; raises `SurveyError` when one has none."""
+    for embedder in features.embedders:
+        if not lake.partitions("embeddings", embedder=embedder):
+            known = sorted({partition["embedder"] for partition in lake.partitions("embeddings")})
+            raise SurveyError(
+                f"no embeddings of {embedder!r} in {lake.root}; run `survey-qa embed --embedder "
+                f"{embedder}` first (the lake has {', '.join(known) or 'none'})"
+            )
+    return lake.partitions("embeddings", embedder=features.embedders[0])
+
+
+def joined(lake: Lake, partition: Partition, features: Features) -> dict[str, Partition | None]:
+    """Return the partition of every embedder that belongs to one of the first; None: no such."""
+    found: dict[str, Partition | None] = {features.embedders[0]: partition}
+    for name in features.embedders[1:]:
+        keys = {**dict(partition.keys), "embedder": name}
+        path = lake.path("embeddings", keys)
+        exists = path.exists()
+        found[name] = Partition("embeddings", tuple(keys.items()), path) if exists else None
     return found
 
 
-def read_vectors(lake: Lake, partition: Partition, context: str = "none") -> NightVectors:
-    """Read the CCD vectors of one night, with their context.
+def input_fingerprints(lake: Lake, partition: Partition, features: Features) -> dict[str, str]:
+    """Return the fingerprint of everything that decides the features of a night, by name."""
+    inputs = {
+        f"embeddings/{name}": "missing" if one is None else fingerprint(one)
+        for name, one in joined(lake, partition, features).items()
+    }
+    tables = ["exposures"] if features.context == "band" else []
+    tables += ["ccds"] if features.columns else []
+    for table in tables:
+        for one in _same_night(lake, table, partition):
+            inputs[f"{table}/{one['release']}"] = fingerprint(one)
+    return inputs
+
+
+def read_vectors(lake: Lake, partition: Partition, features: Features) -> NightVectors:
+    """Read the features of the CCDs of one night.
+
+    Parameters
+    ----------
+    partition : the night's vectors of the first embedder.
 
     Raises
     ------
-    SurveyError : an unknown context or a damaged file.
+    SurveyError : the first embedder has vectors of whole exposures only, a column that is not
+        numeric, or a damaged file.
     """
-    if context not in CONTEXTS:
-        raise SurveyError(f"context {context!r}: choose one of {', '.join(CONTEXTS)}")
-    rows = read_file(partition.path, ["expnum", "ccdnum", "embedding"])
-    expnum, ccdnum = rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy()
-    vectors = _matrix(rows["embedding"])
+    partitions = joined(lake, partition, features)
+    expnum, ccdnum, vectors = _read(partition)
     # ccdnum 0 stands for a whole exposure, not a CCD.
     ccds = ccdnum > 0
-    usable = np.isfinite(vectors).all(axis=1) & ccds
-    lost = ccds & ~usable
-    unusable = list(zip(expnum[lost].tolist(), ccdnum[lost].tolist(), strict=True))
-    expnum, ccdnum, vectors = expnum[usable], ccdnum[usable], vectors[usable]
-    if context != "none" and len(vectors):
-        exposures, row = np.unique(expnum, return_inverse=True)
-        joined = [vectors, group_medians(vectors, row, len(exposures))[row]]
-        if context == "band":
-            joined.append(read_bands(lake, partition, exposures)[row, None])
-        vectors = np.concatenate(joined, axis=1)
-    return NightVectors(expnum, ccdnum, vectors, unusable)
-
-
-def context_fingerprints(lake: Lake, partition: Partition, context: str) -> dict[str, str]:
-    """Return the inputs, beside the vectors, that decide the context of a partition."""
-    if context != "band":
-        return {}
-    return {
-        f"exposures/{exposures['release']}": fingerprint(exposures)
-        for exposures in _exposures(lake, partition)
-    }
+    if len(ccds) and not ccds.any():
+        raise SurveyError(
+            f"{features.embedders[0]} has vectors of whole exposures only; name an embedder of "
+            "CCDs before it"
+        )
+    expnum, ccdnum, vectors = expnum[ccds], ccdnum[ccds], vectors[ccds]
+    of_ccds: list[np.ndarray] = [vectors]
+    of_exposures: list[np.ndarray] = []
+    usable = np.isfinite(vectors).all(axis=1)
+    unusable = _lost(expnum, ccdnum, ~usable, features.embedders[0])
+    for name in features.embedders[1:]:
+        other = partitions[name]
+        block, of_whole = _matched(other, expnum, ccdnum)
+        (of_exposures if of_whole else of_ccds).append(block)
+        found = np.isfinite(block).all(axis=1)
+        unusable += _lost(expnum, ccdnum, usable & ~found, name)
+        usable &= found
+    parts = of_ccds + of_exposures
+    vectors = parts[0][usable] if len(parts) == 1 else np.concatenate(parts, axis=1)[usable]
+    expnum, ccdnum = expnum[usable], ccdnum[usable]
+    n_ccd = sum(block.shape[1] for block in of_ccds)
+    around = _context(lake, partition, features, expnum, vectors[:, :n_ccd])
+    columns = _columns(lake, partition, features, expnum, ccdnum)
+    layout = Layout(
+        ccd=n_ccd,
+        exposure=vectors.shape[1] - n_ccd,
+        median=0 if features.context == "none" else n_ccd,
+        band=int(features.context == "band"),
+        columns=len(features.columns),
+    )
+    further = [*around, columns] if features.columns else around
+    if further:
+        vectors = np.concatenate([vectors, *further], axis=1)
+    return NightVectors(expnum, ccdnum, vectors, layout, sorted(unusable))
 
 
 def group_medians(vectors: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -111,6 +162,26 @@ def in_chunks(
     return np.concatenate(parts)
 
 
+def read_bands(lake: Lake, partition: Partition, expnum: np.ndarray) -> np.ndarray:
+    """Return a number for the band of each exposure, (n,) float32; 0 where it is not known."""
+    bands: dict[int, float] = {}
+    for exposures in _same_night(lake, "exposures", partition):
+        rows = read_file(exposures.path, ["expnum", "band"])
+        for number, band in zip(rows["expnum"].to_pylist(), rows["band"].to_pylist(), strict=True):
+            # Letters name bands; Y is not y everywhere, so case counts.
+            bands.setdefault(number, float(ord(band[0])) if band else 0.0)
+    return np.array([bands.get(int(number), 0.0) for number in expnum], dtype=np.float32)
+
+
+def _same_night(lake: Lake, table: str, partition: Partition) -> list[Partition]:
+    return lake.partitions(table, camera=partition["camera"], night=partition["night"])
+
+
+def _read(partition: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = read_file(partition.path, ["expnum", "ccdnum", "embedding"])
+    return rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy(), _matrix(rows["embedding"])
+
+
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     """Return a column of fixed-size lists as (n, d) float32, nulls as NaN."""
     array = column.combine_chunks()
@@ -124,16 +195,82 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return matrix
 
 
-def _exposures(lake: Lake, partition: Partition) -> list[Partition]:
-    return lake.partitions("exposures", camera=partition["camera"], night=partition["night"])
+def _lost(
+    expnum: np.ndarray, ccdnum: np.ndarray, rows: np.ndarray, embedder: str
+) -> list[tuple[int, int, str]]:
+    return [
+        (number, ccd, embedder)
+        for number, ccd in zip(expnum[rows].tolist(), ccdnum[rows].tolist(), strict=True)
+    ]
 
 
-def read_bands(lake: Lake, partition: Partition, expnum: np.ndarray) -> np.ndarray:
-    """Return a number for the band of each exposure, (n,) float32; 0 where it is not known."""
-    bands: dict[int, float] = {}
-    for exposures in _exposures(lake, partition):
-        rows = read_file(exposures.path, ["expnum", "band"])
-        for number, band in zip(rows["expnum"].to_pylist(), rows["band"].to_pylist(), strict=True):
-            # Letters name bands; Y is not y everywhere, so case counts.
-            bands.setdefault(number, float(ord(band[0])) if band else 0.0)
-    return np.array([bands.get(int(number), 0.0) for number in expnum], dtype=np.float32)
+def _matched(
+    partition: Partition | None, expnum: np.ndarray, ccdnum: np.ndarray
+) -> tuple[np.ndarray, bool]:
+    """Return another embedder's vectors of the CCDs, NaN where there is none.
+
+    With them, whether they are of whole exposures.
+    """
+    if partition is None:
+        return np.full((len(expnum), 1), np.nan, np.float32), False
+    their_expnum, their_ccdnum, vectors = _read(partition)
+    of_whole = not (their_ccdnum > 0).any()
+    # Partitions are sorted by (expnum, ccdnum), and so are their keys.
+    have = ccd_keys(their_expnum, their_ccdnum)
+    wanted = ccd_keys(expnum, np.zeros_like(ccdnum) if of_whole else ccdnum)
+    at, found = look_up(have, wanted)
+    block = np.full((len(wanted), vectors.shape[1]), np.nan, np.float32)
+    block[found] = vectors[at[found]]
+    return block, of_whole
+
+
+def look_up(have: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where in the sorted `have` each of `wanted` is, and whether it is there at all."""
+    if not len(have):
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(have, wanted), len(have) - 1)
+    return at, have[at] == wanted
+
+
+def _context(
+    lake: Lake, partition: Partition, features: Features, expnum: np.ndarray, vectors: np.ndarray
+) -> list[np.ndarray]:
+    if features.context == "none":
+        return []
+    exposures, row = np.unique(expnum, return_inverse=True)
+    medians = group_medians(vectors, row, len(exposures))[row] if len(exposures) else vectors
+    if features.context != "band":
+        return [medians]
+    return [medians, read_bands(lake, partition, exposures)[row, None]]
+
+
+def _columns(
+    lake: Lake, partition: Partition, features: Features, expnum: np.ndarray, ccdnum: np.ndarray
+) -> np.ndarray:
+    """Return the columns of the CCD table, (n, columns) float32, NaN where null or not known."""
+    values = np.full((len(expnum), len(features.columns)), np.nan, np.float32)
+    if not features.columns:
+        return values
+    tables = sorted(
+        _same_night(lake, "ccds", partition),
+        key=lambda one: (one["release"] == features.release, one["release"]),
+        reverse=True,
+    )
+    wanted, open_ = ccd_keys(expnum, ccdnum), np.ones(len(expnum), bool)
+    for table in tables:
+        schema = pq.read_schema(table.path)
+        present = [name for name in features.columns if name in schema.names]
+        for name in present:
+            check_numeric(name, schema.field(name).type)
+        rows = read_file(table.path, ["expnum", "ccdnum", *present])
+        have = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
+        at, found = look_up(have, wanted)
+        found &= open_
+        for place, name in enumerate(features.columns):
+            if name in present:
+                column = rows[name].cast(pa.float32()).to_numpy()
+                values[found, place] = column[at[found]]
+        open_ &= ~found
+    # Some tables mark what is missing by infinity.
+    values[~np.isfinite(values)] = np.nan
+    return values

@@ -35,7 +35,13 @@ def register(app: typer.Typer) -> None:
 
 def train(
     context: typer.Context,
-    embedder: Annotated[str, typer.Option(help="Embedder whose vectors are learned from.")],
+    embedder: Annotated[
+        list[str],
+        typer.Option(
+            help="Embedder whose vectors are learned from; repeatable: the first says which CCDs "
+            "there are, the others' vectors are joined to them."
+        ),
+    ],
     model: ModelOption,
     release: Annotated[
         str | None, typer.Option(help="Release whose labels count [default: the only one].")
@@ -54,6 +60,12 @@ def train(
         Context,
         typer.Option("--context", help="Join each CCD's vector with its exposure's or night's."),
     ] = Context.none,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…", help="Columns of the CCD table to learn from too: fwhm,ccdskycounts."
+        ),
+    ] = None,
     split: Annotated[
         Split, typer.Option(help="What is kept on one side when part is held out.")
     ] = Split.night,
@@ -80,6 +92,7 @@ def train(
             nights=night,
             classifier=classifier.value,
             context=vector_context.value,
+            columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
             split=split.value,
             test_fraction=test_fraction,
             good=good,
@@ -133,7 +146,7 @@ def predict(
         )
     say(
         f"{summary.done:,} partitions predicted, {summary.skipped:,} unchanged; "
-        f"{summary.n_ccds:,} CCDs"
+        f"{summary.n_ccds:,} CCDs{_filled(summary.n_without_column)}"
     )
     finish(summary.n_failed, strict)
 
@@ -172,6 +185,12 @@ def vote(
         f"{summary.done:,} partitions voted, {summary.skipped:,} unchanged; {summary.n_bad:,} of "
         f"{summary.n_exposures:,} exposures are bad"
     )
+
+
+def _filled(n_without_column: int) -> str:
+    if not n_without_column:
+        return ""
+    return f", {n_without_column:,} of them with the usual value of a column that is null"
 
 
 def _emit_scores(

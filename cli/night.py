@@ -21,6 +21,7 @@ from lake.errors import SurveyError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from embedders.registry import Options
     from lake.shares import Night
     from lake.store import Lake
 
@@ -60,7 +61,8 @@ def night(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the model's embedder, where it needs any.")
+        list[Path] | None,
+        typer.Option(help="Weights of the model's embedders, where they need any; repeatable."),
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="[default: what the model was trained on]")
@@ -81,9 +83,8 @@ def night(
         lake = session(context).lake()
         card = read_card(lake, model)
         drawn = ccds_to_draw(ccds_per_exposure)
-        chosen = precision.value if precision else None
         # A model's vectors are checked before the night's are made: there is no time to lose.
-        chosen = _check_embedder(card, model, weights, device, chosen)
+        options = _options(card, model, weights or (), device, precision and precision.value)
         with progress("reading headers", "files") as shown:
             read = ingest_images(
                 lake,
@@ -102,25 +103,31 @@ def night(
             return
         nights = sorted(read.nights)
         partitions = [f"camera={camera}/night={date}" for camera, date in nights]
-        with progress("embedding", "images") as shown:
-            embedded = run(
-                lake,
-                card["embedder"]["name"],
-                _folders(lake, nights, directory, images or ()),
-                partitions=partitions,
-                ccds_per_exposure=drawn,
-                device=device,
-                weights=weights,
-                workers=workers,
-                precision=chosen,
-                progress=Watch(shown),
-            )
-        if embedded.stopped:
-            say(
-                f"{found}; {embedded.n_images:,} CCD images embedded; stopped, "
-                f"{len(embedded.remaining):,} nights remain: run again to go on"
-            )
-            return
+        folders = _folders(lake, nights, directory, images or ())
+        n_images = n_reused = n_failed = 0
+        for one in options:
+            with progress("embedding", "images") as shown:
+                embedded = run(
+                    lake,
+                    one.name,
+                    folders,
+                    partitions=partitions,
+                    ccds_per_exposure=drawn,
+                    device=device,
+                    weights=one.weights,
+                    workers=workers,
+                    precision=one.precision,
+                    progress=Watch(shown),
+                )
+            n_images += embedded.n_images
+            n_reused += embedded.n_reused
+            n_failed += embedded.n_failed
+            if embedded.stopped:
+                say(
+                    f"{found}; {n_images:,} images embedded; stopped, {len(embedded.remaining):,} "
+                    f"nights of {one.name} remain: run again to go on"
+                )
+                return
         with progress("predicting", "nights") as shown:
             predicted = predict(lake, model, partitions=partitions, progress=shown.update)
         with progress("voting", "nights") as shown:
@@ -137,11 +144,10 @@ def night(
     bad = verdicts.filter(verdicts["is_bad"])
     emit(bad.select(list(_SHOWN)), form, output, title="judged bad")
     say(
-        f"{found}; {embedded.n_images:,} CCD images embedded, {embedded.n_reused:,} kept from "
-        f"before, {embedded.n_failed:,} failed; {bad.num_rows:,} of {verdicts.num_rows:,} "
-        "exposures are bad"
+        f"{found}; {n_images:,} CCD images embedded, {n_reused:,} kept from before, {n_failed:,} "
+        f"failed; {bad.num_rows:,} of {verdicts.num_rows:,} exposures are bad"
     )
-    finish(read.failed + embedded.n_failed + predicted.n_failed, strict)
+    finish(read.failed + n_failed + predicted.n_failed, strict)
 
 
 class _Terminated(BaseException):
@@ -165,25 +171,63 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _check_embedder(
-    card: dict[str, Any], model: str, weights: Path | None, device: str, precision: str | None
-) -> str | None:
-    """Return the precision that gives vectors as the model was trained on; None is the default.
+def _options(
+    card: dict[str, Any],
+    model: str,
+    weights: Sequence[Path],
+    device: str,
+    precision: str | None,
+) -> list[Options]:
+    """Return the options with which each embedder gives vectors as the model was trained on.
 
-    Raises `SurveyError` when none does: other weights, mostly.
+    Of the weights given each takes those that fit, and of the precisions, unless one is given.
+
+    Raises `SurveyError` when nothing fits (other weights, mostly), or an option fits no embedder.
     """
+    refusals: list[SurveyError] = []
+    chosen = [
+        _fitting(one, model, weights, device, precision, refusals) for one in card["embedders"]
+    ]
+    unused = [path for path in weights if path not in [one.weights for one in chosen]]
+    if unused or (precision and precision not in [one.precision for one in chosen]):
+        if refusals:
+            raise refusals[0]
+        raise SurveyError(f"--weights {unused[0]}: no embedder of model {model} was run with them")
+    return chosen
+
+
+def _fitting(
+    trained: dict[str, str],
+    model: str,
+    weights: Sequence[Path],
+    device: str,
+    precision: str | None,
+    refusals: list[SurveyError],
+) -> Options:
     from embedders.kinds import DeviceEmbedder
     from embedders.registry import Options, embedder
     from lake.store import digest
 
-    name = card["embedder"]["name"]
-    candidates = [precision] if precision else [None, *(choice.value for choice in Precision)]
-    for candidate in candidates:
-        made = embedder(Options(name, device.split(",")[0], weights, candidate))
-        if digest(dict(made.settings)) == card["embedder"]["settings"]:
-            return candidate
-        if not isinstance(getattr(made, "base", made), DeviceEmbedder):
-            break
+    name = trained["name"]
+    precisions = [precision] if precision else [None, *(choice.value for choice in Precision)]
+    candidates = [(path, one) for path in (*weights, None) for one in precisions]
+    made_any = False
+    for path, one in (*candidates, (None, None)):
+        options = Options(name, device.split(",")[0], path, one)
+        try:
+            made = embedder(options)
+        except SurveyError as error:
+            refusals.append(error)
+            continue
+        # A precision that was asked for is left out only where there is none to choose.
+        on_device = isinstance(getattr(made, "base", made), DeviceEmbedder)
+        if on_device and precision and one is None:
+            continue
+        if digest(dict(made.settings)) == trained["settings"]:
+            return options
+        made_any = True
+    if refusals and not made_any:
+        raise refusals[0]
     raise SurveyError(
         f"model {model} was trained on vectors of {name} that were made with other settings than "
         "these would be; give the --weights and --precision of then, or embed and train again"

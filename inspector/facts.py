@@ -80,12 +80,12 @@ class Facts:
 
     @cached_property
     def embedder(self) -> str | None:
-        """Name of the embedder of the model; else the lake's only one; else None."""
+        """Name of the first embedder of the model; else the lake's only one; else None."""
         if self.model is not None:
             card = self.lake.root / MODELS / self.model / MODEL_CARD
             try:
-                return str(json.loads(card.read_bytes())["embedder"]["name"])
-            except (OSError, ValueError, KeyError, TypeError):
+                return str(json.loads(card.read_bytes())["embedders"][0]["name"])
+            except (OSError, ValueError, KeyError, IndexError, TypeError):
                 pass  # a model's predictions may have come without it
         names = {partition["embedder"] for partition in self.lake.partitions("embeddings")}
         return names.pop() if len(names) == 1 else None

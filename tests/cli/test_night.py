@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from classifiers.train import train
 from cli.main import app, run
-from cli.night import _check_embedder
+from cli.night import _options
 from embedders.engine import run as embed
 from embedders.registry import Options
 from lake.errors import SurveyError
@@ -255,15 +255,17 @@ def test_the_precision_is_the_one_that_the_model_was_trained_on(
     weights.write_text("ours")
     others.write_text("others")
     settings = digest({"weights": "ours", "precision": trained_at})
-    card = {"embedder": {"name": "precise", "settings": settings}}
-    chosen = _check_embedder(card, "m", weights, "auto", None)
-    assert Precise(Options("precise", weights=weights, precision=chosen)).settings == {
+    card = {"embedders": [{"name": "precise", "settings": settings}]}
+    (chosen,) = _options(card, "m", [weights], "auto", None)
+    assert Precise(chosen).settings == {
         "weights": "ours",
         "precision": trained_at,
     }
-    for wrong in ((others, None), (None, None), (weights, "float16")):
+    for wrong in (([others], None), ([], None), ([weights], "float16")):
         with pytest.raises(SurveyError, match="other settings"):
-            _check_embedder(card, "m", wrong[0], "auto", wrong[1])
+            _options(card, "m", wrong[0], "auto", wrong[1])
+    with pytest.raises(SurveyError, match="no embedder of model m was run with them"):
+        _options(card, "m", [others, weights], "auto", None)
 
 
 @pytest.mark.parametrize("marker", ["ccds/release=night", "predictions"])
