@@ -20,11 +20,16 @@ RECORD = Record("test")
 
 
 def fill(lake: Lake, seed: int = 0) -> None:
-    """Write CCDs, exposures, reports and votes; labels are left to `merge_labels`."""
+    """Write all but labels, which are left to `merge_labels`."""
     rng = np.random.default_rng(seed)
+    held_out: list[dict[str, object]] = []
     for release in RELEASES:
         for number, night in enumerate(NIGHTS):
             _write_night(lake, release, night, 1000 * (number + 1), rng)
+            if release == RELEASES[0]:
+                held_out += _write_predictions(lake, night, 1000 * (number + 1), rng)
+    lake.write("holdouts", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
+    lake.write("searches", {"model": MODEL}, pa.Table.from_pylist(_evaluations(rng)), RECORD)
     for source in SOURCES:
         rows = pa.Table.from_pylist(
             [_report(source, line, rng) for line in range(1, 40)],
@@ -84,6 +89,54 @@ def _write_night(
     lake.write("exposures", keys, pa.Table.from_pylist(exposures), RECORD)
     place = {"model": MODEL, "camera": "decam", "night": str(night)}
     lake.write("votes", place, pa.Table.from_pylist(votes), RECORD)
+
+
+def _write_predictions(
+    lake: Lake, night: int, first: int, rng: np.random.Generator
+) -> list[dict[str, object]]:
+    """Predict a night's CCDs and return the half of them that is held out, by night and image."""
+    names = ["good", *CLASSES]
+    predictions, held_out = [], []
+    for expnum in range(first, first + N_EXPOSURES):
+        for ccdnum in CCDNUMS:
+            # Few values, as of the votes of a few neighbours: many are alike.
+            chances = rng.multinomial(7, rng.dirichlet(np.full(len(names), 0.3))) / 7
+            best = int(chances.argmax())
+            key = {"expnum": expnum, "ccdnum": ccdnum}
+            said = {"class": names[best], "probability": chances[best]}
+            predictions.append({**key, **said, "probabilities": chances.tolist()})
+            if rng.random() < 0.5:
+                continue
+            place = best if rng.random() < 0.7 else int(rng.integers(len(names)))
+            truth = {"release": RELEASES[1], "camera": "decam", "night": night, **key}
+            truth |= {"class": names[place], "place": place + 1, "weight": 1.0}
+            held_out.append({**truth, "split": "night"})
+            other = {"predicted": names[best], "probability": chances[best]}
+            held_out.append({**truth, "split": "image", **other})
+    keys = {"model": MODEL, "camera": "decam", "night": str(night)}
+    lake.write("predictions", keys, pa.Table.from_pylist(predictions), RECORD)
+    return held_out
+
+
+def _evaluations(rng: np.random.Generator) -> list[dict[str, object]]:
+    """Return a search of nine settings in two rungs; the last of them fails on a fold."""
+    return [
+        {
+            "rung": rung,
+            "candidate": candidate,
+            "fold": fold,
+            "n_samples": 300 * 3**rung,
+            "accuracy": None if failed else float(rng.choice([0.5, 0.6, 0.7])),
+            "error": "no component left" if failed else None,
+            "seconds": 0.5,
+            "scaler": "MinMaxScaler",
+            "n_neighbors": candidate + 1,
+        }
+        for rung, n_candidates in enumerate((9, 3))
+        for candidate in range(n_candidates)
+        for fold in range(3)
+        for failed in [candidate == 8 and fold == 1]
+    ]
 
 
 def _report(source: str, line: int, rng: np.random.Generator) -> dict[str, object]:

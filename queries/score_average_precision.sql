@@ -1,0 +1,78 @@
+-- Average precision of each class, and of all bad ones: precision against recall, integrated.
+with
+
+own as (
+
+    select camera, night, expnum, ccdnum, class, probability, probabilities
+    from predictions
+    where model = $model
+
+),
+
+scored as (
+
+    select holdouts.class, holdouts.place, own.probabilities
+    from holdouts
+    inner join own using (camera, night, expnum, ccdnum)
+    where holdouts.model = $model and holdouts.predicted is null
+
+),
+
+names as (
+
+    select distinct class, place from scored
+
+),
+
+-- Good is the first of the probabilities.
+chances as (
+
+    select
+        'any bad' as class,
+        1::float - probabilities[1] as chance,
+        class <> 'good' as is_true
+    from scored
+    union all
+    select
+        names.class,
+        scored.probabilities[names.place] as chance,
+        scored.class = names.class as is_true
+    from scored
+    cross join names
+
+),
+
+-- Few probabilities differ.
+counts as (
+
+    select class, chance, count(*) as n, count(*) filter (where is_true) as n_true
+    from chances
+    group by all
+
+),
+
+-- All of one probability are taken at once: their order would be chance.
+ranked as (
+
+    select
+        class,
+        n_true,
+        sum(n) over ranks as n_selected,
+        sum(n_true) over ranks as n_hits,
+        sum(n_true) over (partition by class) as total,
+        sum(n) over (partition by class) as n_scored
+    from counts
+    window ranks as (partition by class order by chance desc)
+
+)
+
+select
+    ranked.class,
+    any_value(ranked.total)::bigint as n_true,
+    any_value(ranked.total) / any_value(ranked.n_scored) as by_chance,
+    sum(n_true / total * n_hits / n_selected) as average_precision
+from ranked
+left join classes on classes.name = ranked.class
+where ranked.total > 0
+group by ranked.class, classes.number
+order by classes.number nulls first, ranked.class

@@ -1,0 +1,93 @@
+-- The mistakes that a model is most sure of, some of each class: wrong, or wrongly labelled.
+with
+
+own as (
+
+    select camera, night, expnum, ccdnum, class, probability, probabilities
+    from predictions
+    where model = $model
+
+),
+
+wrong as (
+
+    select
+        holdouts.release,
+        holdouts.camera,
+        holdouts.night,
+        holdouts.expnum,
+        holdouts.ccdnum,
+        holdouts.class,
+        own.class as predicted,
+        own.probability,
+        own.probabilities[holdouts.place] as own_probability
+    from holdouts
+    inner join own using (camera, night, expnum, ccdnum)
+    where holdouts.model = $model
+        and holdouts.predicted is null
+        and own.class <> holdouts.class
+
+),
+
+-- One of each exposure first: its CCDs go wrong alike.
+of_exposures as (
+
+    select
+        *,
+        row_number() over (
+            partition by camera, expnum, class
+            order by probability desc, ccdnum
+        ) as place_in_exposure
+    from wrong
+
+),
+
+placed as (
+
+    select
+        *,
+        row_number() over (
+            partition by class
+            order by place_in_exposure, probability desc, camera, expnum, ccdnum
+        ) as place
+    from of_exposures
+    qualify place <= $per_class::integer
+
+),
+
+words as (
+
+    select
+        release,
+        camera,
+        night,
+        expnum,
+        ccdnum,
+        string_agg(distinct source, ', ' order by source) as sources,
+        string_agg(distinct reason, '; ' order by reason) as reasons
+    from labels
+    group by all
+
+)
+
+select
+    placed.class,
+    placed.place,
+    placed.release,
+    placed.camera,
+    placed.night,
+    placed.expnum,
+    placed.ccdnum,
+    ccds.ccdname,
+    placed.predicted,
+    placed.probability,
+    placed.own_probability,
+    words.sources,
+    words.reasons,
+    ccds.image_filename,
+    ccds.image_hdu
+from placed
+left join ccds using (release, camera, night, expnum, ccdnum)
+left join words using (release, camera, night, expnum, ccdnum)
+left join classes on classes.name = placed.class
+order by classes.number, placed.class, placed.place
