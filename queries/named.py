@@ -7,6 +7,7 @@ pasted into the text. A folder of the user's own works alike; a contract is then
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ _KINDS = {"text": "words", "integer": "an integer", "number": "a number", "list"
 _KEYS = {
     "releases": ("ccds", "release"),
     "models": ("votes", "model"),
+    "searched": ("searches", "model"),
     "scored": ("holdouts", "model"),
 }
 
@@ -43,7 +45,8 @@ class Parameter:
 
     An empty default binds null (an empty list for a list), which every query takes for "all".
     `values` holds the allowed ones, or the name of what they are looked up in: ``bits``,
-    ``classes``, ``releases``, ``models`` (those that voted) or ``scored`` (those with holdouts).
+    ``classes``, ``releases``, ``models`` (those that voted), ``scored`` (those with holdouts)
+    or ``searched`` (those with searches).
     """
 
     name: str
@@ -179,19 +182,28 @@ def run_query(
     name: str,
     parameters: Mapping[str, Any] | None = None,
     query_dir: Path | None = None,
+    given: Mapping[str, pa.Table] | None = None,
 ) -> pa.Table:
     """Return the rows of the query `name`.
 
     Parameters
     ----------
     parameters : name -> value, as text or as what it stands for; lists as ``a,b,c``.
+    given : rows that stand for a table in place of what the lake holds, see `engine.connect`.
 
     Raises
     ------
     SurveyError : an unknown query or parameter, or a value that is not valid.
     """
     query = find_query(lake, name, query_dir)
-    return engine.run_sql(lake, query.sql, query.bind(parameters or {}, lake))
+    return engine.run_sql(lake, query.sql, query.bind(parameters or {}, lake), given)
+
+
+def filled_sql(lake: Lake, name: str, parameters: Mapping[str, Any] | None = None) -> str:
+    """Return the text of the query `name` with its parameters filled in, as ``sql`` takes it."""
+    query = find_query(lake, name)
+    bound = query.bind(parameters or {}, lake)
+    return re.sub(r"\$(\w+)", lambda match: _literal(bound[match[1]]), query.sql)
 
 
 def missing_tables(lake: Lake, name: str, query_dir: Path | None = None) -> list[str]:
@@ -244,6 +256,14 @@ def contract_breaches(query: Query, rows: pa.Table) -> list[str]:
 
 def _count(connection: Any, source: str) -> int:
     return int(connection.execute(f"select count(*) {source}").fetchone()[0])
+
+
+def _literal(value: Value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(each) for each in value)}]"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
 def _usage(parameter: Parameter) -> str:
