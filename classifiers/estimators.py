@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.feature_selection import VarianceThreshold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
+from classifiers import knn
 from classifiers.features import Layout
 from classifiers.forest import Deviations, TwoStep
 from classifiers.imputer import ColumnImputer
-from classifiers.neighbours import WeightedNeighbours
 from lake.errors import SurveyError
 
 #: The names that `build` knows.
@@ -25,6 +22,9 @@ CONTEXT = {"knn": "none", "two-step": "band"}
 
 #: Classifiers that decide between good and bad before the class.
 GOOD_FIRST = ("two-step",)
+
+#: Settings that can be searched, by classifier.
+SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {"knn": knn.SPACE}
 
 #: Trees of each step of ``two-step``.
 TREES = 100
@@ -39,8 +39,16 @@ TYPES = (
 )
 
 
-def build(name: str, layout: Layout, n_samples: int, seed: int = 0) -> Pipeline:
+def build(
+    name: str,
+    layout: Layout,
+    n_samples: int,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Pipeline:
     """Return an unfitted classifier of vectors of which `layout` says what their values are.
+
+    `settings` are of its space in `SPACES`; None for the default ones.
 
     Where these have columns of the CCD table, what is missing is filled in first, by the median of
     the good images.
@@ -54,16 +62,7 @@ def build(name: str, layout: Layout, n_samples: int, seed: int = 0) -> Pipeline:
     if layout.columns:
         steps.append(("imputer", ColumnImputer(layout.columns)))
     if name == "knn":
-        components = min(15, layout.width, n_samples)
-        return Pipeline(
-            [
-                *steps,
-                ("scaler", MinMaxScaler()),
-                ("reducer", PCA(components, svd_solver="covariance_eigh", random_state=seed)),
-                ("selector", VarianceThreshold(0.001)),
-                ("classifier", WeightedNeighbours(7, p=1)),
-            ]
-        )
+        return Pipeline([*steps, *knn.steps(layout.width, n_samples, seed, settings)])
     if name == "two-step":
         deviations = Deviations(layout.median, bool(layout.band), layout.columns)
         return Pipeline(
