@@ -32,6 +32,7 @@ class Scores:
     coverage : share of the predictions that pass the cut.
     accuracy : share of those that are right.
     macro_f1 : mean F1 over the classes that occur.
+    accuracy_interval, macro_f1_interval : 95 %, from a bootstrap over nights.
     classes : scores by class, with 95 % intervals from a bootstrap over nights.
     confusion : counts (n_classes, n_classes), true class by row, predicted by column.
     """
@@ -42,6 +43,8 @@ class Scores:
     macro_f1: float
     classes: tuple[ClassScore, ...]
     confusion: np.ndarray
+    accuracy_interval: tuple[float, float] = (np.nan, np.nan)
+    macro_f1_interval: tuple[float, float] = (np.nan, np.nan)
 
     def to_dict(self) -> dict:
         """Return what a model card holds: plain numbers, None where a score is undefined."""
@@ -50,6 +53,8 @@ class Scores:
             "coverage": _plain(self.coverage),
             "accuracy": _plain(self.accuracy),
             "macro_f1": _plain(self.macro_f1),
+            "accuracy_interval": [_plain(value) for value in self.accuracy_interval],
+            "macro_f1_interval": [_plain(value) for value in self.macro_f1_interval],
             "classes": {
                 score.name: {
                     "precision": _plain(score.precision),
@@ -79,14 +84,35 @@ def score(
     """Score probabilities (n, n_classes) against true class indices (n,).
 
     Images whose highest probability is below `min_probability` are left out, as in the paper
-    (section 4.2), and `coverage` says how many stayed; `good_first` as in `decide`.
-    Where `night` (n,) tells the groups, the intervals are the 2.5 % and 97.5 % quantiles over
-    nights drawn with replacement: images of one night are not independent.
+    (section 4.2), and `coverage` says how many stayed; `good_first` as in `decide`. Otherwise as
+    `score_decided`.
     """
     predicted = decide(probabilities, good_first)
     surety = probabilities[np.arange(len(predicted)), predicted]
-    # The table keeps single precision; the same comparison must hold there.
-    kept = surety.astype(np.float32) >= np.float32(min_probability)
+    return score_decided(
+        classes, truth, predicted, night, surety, min_probability, n_bootstrap, seed
+    )
+
+
+def score_decided(
+    classes: tuple[str, ...],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    night: np.ndarray | None = None,
+    surety: np.ndarray | None = None,
+    min_probability: float = 0.0,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score class indices (n,) against the true ones; `surety` (n,) is what the cut is about.
+
+    Where `night` (n,) tells the groups, the intervals are the 2.5 % and 97.5 % quantiles over
+    nights drawn with replacement: images of one night are not independent.
+    """
+    kept = np.ones(len(truth), bool)
+    if surety is not None:
+        # The table keeps single precision; the same comparison must hold there.
+        kept = surety.astype(np.float32) >= np.float32(min_probability)
     groups = np.zeros(len(truth), np.intp)
     if night is not None and len(night):
         groups = np.unique(night, return_inverse=True)[1]
@@ -95,25 +121,28 @@ def score(
     np.add.at(counts, (groups[kept], truth[kept], predicted[kept]), 1)
     total = counts.sum(axis=0)
     values = _values(total)
+    overall = _overall(total)
     intervals = np.full((2, 3, len(classes)), np.nan)
+    overall_intervals = np.full((2, 2), np.nan)
     if night is not None and n_groups > 1 and n_bootstrap:
         draws = np.random.default_rng(seed).multinomial(
             n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap
         )
         resampled = np.tensordot(draws, counts, axes=1)
         intervals = _quantiles(_values(resampled))
-    occurs = total.sum(axis=1) > 0
-    n_kept = total.sum()
+        overall_intervals = _quantiles(_overall(resampled))
     return Scores(
         min_probability=min_probability,
-        coverage=float(n_kept / len(truth)) if len(truth) else np.nan,
-        accuracy=float(np.trace(total) / n_kept) if n_kept else np.nan,
-        macro_f1=float(np.nan_to_num(values[2][occurs]).mean()) if occurs.any() else np.nan,
+        coverage=float(total.sum() / len(truth)) if len(truth) else np.nan,
+        accuracy=float(overall[0]),
+        macro_f1=float(overall[1]),
         classes=tuple(
             _class_score(name, values[:, index], int(total[index].sum()), intervals[:, :, index])
             for index, name in enumerate(classes)
         ),
         confusion=total.astype(int),
+        accuracy_interval=_bounds(overall_intervals[:, 0]),
+        macro_f1_interval=_bounds(overall_intervals[:, 1]),
     )
 
 
@@ -130,7 +159,7 @@ def decide(probabilities: np.ndarray, good_first: bool) -> np.ndarray:
 
 def _class_score(name: str, values: np.ndarray, support: int, intervals: np.ndarray) -> ClassScore:
     precision, recall, f1 = (float(value) for value in values)
-    bounds = [(float(low), float(high)) for low, high in intervals.T]
+    bounds = [_bounds(both) for both in intervals.T]
     return ClassScore(name, precision, recall, f1, support, *bounds)
 
 
@@ -140,6 +169,23 @@ def _values(confusion: np.ndarray) -> np.ndarray:
     predicted, true = confusion.sum(axis=-2), confusion.sum(axis=-1)
     with np.errstate(invalid="ignore"):
         return np.stack([hits / predicted, hits / true, 2 * hits / (predicted + true)])
+
+
+def _overall(confusion: np.ndarray) -> np.ndarray:
+    """Return accuracy and mean F1 over the classes that occur, (2, ...), of confusion counts."""
+    true = confusion.sum(axis=-1)
+    f1 = np.where(true > 0, _values(confusion)[2], 0)
+    with np.errstate(invalid="ignore"):
+        return np.stack(
+            [
+                np.trace(confusion, axis1=-2, axis2=-1) / true.sum(axis=-1),
+                f1.sum(axis=-1) / (true > 0).sum(axis=-1),
+            ]
+        )
+
+
+def _bounds(both: np.ndarray) -> tuple[float, float]:
+    return float(both[0]), float(both[1])
 
 
 def _quantiles(drawn: np.ndarray) -> np.ndarray:
