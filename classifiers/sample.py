@@ -76,6 +76,10 @@ class Sample:
             night=self.night[rows],
         )
 
+    def nights_of(self, rows: np.ndarray) -> list[str]:
+        """Return the names of the nights of `rows` (indices or mask), sorted."""
+        return [self.nights[index] for index in np.unique(self.night[rows])]
+
 
 def read_sample(
     lake: Lake,
@@ -108,7 +112,7 @@ def read_sample(
     if nights is not None:
         counts = {key: partition.num_rows() for key, partition in partitions.items()}
         partitions = {key: partitions[key] for key in select(counts, nights)}
-    features = replace(features, release=release or _only_release(lake))
+    features = replace(features, release=release or only_release(lake))
     release = features.release
     rows = run_query(
         lake,
@@ -221,7 +225,8 @@ def _check_columns(features: Features, vectors: np.ndarray) -> None:
             )
 
 
-def _only_release(lake: Lake) -> str:
+def only_release(lake: Lake) -> str:
+    """Return the release that has labels; raises `SurveyError` unless it is one alone."""
     releases = sorted({partition["release"] for partition in lake.partitions("labels")})
     if not releases:
         raise SurveyError(
