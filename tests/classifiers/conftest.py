@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -50,47 +51,58 @@ def write_vectors(
 
 @pytest.fixture
 def make_survey(lake: Lake) -> MakeSurvey:
-    """Return a function that fills the lake with `n_nights` nights of exposures.
+    """Return a function that fills the lake, see `fill_survey`."""
+    return partial(fill_survey, lake)
+
+
+def fill_survey(
+    lake: Lake,
+    n_nights: int = 10,
+    n_exposures: int = 8,
+    n_ccds: int = 10,
+    dimension: int = 16,
+    signal: float = 4.0,
+    scatter: float = 0.5,
+    seed: int = 0,
+    struck: int | None = None,
+    n_labelled: int | None = None,
+) -> Survey:
+    """Fill a lake with `n_nights` nights of exposures.
 
     `signal` moves the vectors of a class, `scatter` those of an exposure, along random directions;
-    CCDs scatter by 1. The last class strikes the first `struck` CCDs of an exposure alone.
+    CCDs scatter by 1. The last class strikes the first `struck` CCDs of an exposure alone. Lists
+    name the bad ones of the first `n_labelled` nights, by default of all.
     """
-
-    def make(
-        n_nights: int = 10,
-        n_exposures: int = 8,
-        n_ccds: int = 10,
-        dimension: int = 16,
-        signal: float = 4.0,
-        scatter: float = 0.5,
-        seed: int = 0,
-        struck: int | None = None,
-    ) -> Survey:
-        rng = np.random.default_rng(seed)
-        centres = rng.normal(size=(len(CLASSES), dimension)) * signal
-        parts, bad = [], []
-        for index in range(n_nights):
-            night = str(20140801 + index)
-            expnum = np.repeat(1000 * (index + 1) + np.arange(n_exposures), n_ccds)
-            ccdnum = np.tile(np.arange(1, n_ccds + 1), n_exposures)
-            label = np.repeat(np.arange(n_exposures) % len(CLASSES), n_ccds)
-            if struck is not None:
-                label[(label == len(CLASSES) - 1) & (ccdnum > struck)] = 0
-            offsets = np.repeat(rng.normal(size=(n_exposures, dimension)) * scatter, n_ccds, axis=0)
-            vectors = centres[label] + offsets + rng.normal(size=(len(label), dimension))
-            vectors = vectors.astype(np.float16)
-            write_vectors(lake, night, expnum, ccdnum, vectors)
-            _write_tables(lake, night, expnum, ccdnum, label)
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(CLASSES), dimension)) * signal
+    parts, bad = [], []
+    for index in range(n_nights):
+        night = str(20140801 + index)
+        expnum = np.repeat(1000 * (index + 1) + np.arange(n_exposures), n_ccds)
+        ccdnum = np.tile(np.arange(1, n_ccds + 1), n_exposures)
+        label = np.repeat(np.arange(n_exposures) % len(CLASSES), n_ccds)
+        if struck is not None:
+            label[(label == len(CLASSES) - 1) & (ccdnum > struck)] = 0
+        offsets = np.repeat(rng.normal(size=(n_exposures, dimension)) * scatter, n_ccds, axis=0)
+        vectors = centres[label] + offsets + rng.normal(size=(len(label), dimension))
+        vectors = vectors.astype(np.float16)
+        write_vectors(lake, night, expnum, ccdnum, vectors)
+        is_listed = n_labelled is None or index < n_labelled
+        _write_tables(lake, night, expnum, ccdnum, label, is_listed)
+        if is_listed:
             bad.extend(np.unique(expnum[label > 0]).tolist())
-            parts.append((np.full(len(label), night), expnum, ccdnum, label, vectors))
-        _write_reports(lake, bad)
-        return Survey(lake, *(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-    return make
+        parts.append((np.full(len(label), night), expnum, ccdnum, label, vectors))
+    _write_reports(lake, bad)
+    return Survey(lake, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _write_tables(
-    lake: Lake, night: str, expnum: np.ndarray, ccdnum: np.ndarray, label: np.ndarray
+    lake: Lake,
+    night: str,
+    expnum: np.ndarray,
+    ccdnum: np.ndarray,
+    label: np.ndarray,
+    is_listed: bool,
 ) -> None:
     keys = {"release": "sim", "camera": "decam", "night": night}
     names = [f"C{number}" for number in ccdnum]
@@ -115,6 +127,8 @@ def _write_tables(
         pa.table({"expnum": exposures, "band": ["g" if e % 2 else "r" for e in exposures]}),
         Record("ingest"),
     )
+    if not is_listed:
+        return
     bad = label > 0
     lake.write(
         "labels",

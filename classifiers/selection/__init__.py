@@ -1,0 +1,1 @@
+"""What to look at next: active learning after Green et al. (2025)."""

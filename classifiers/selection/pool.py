@@ -1,0 +1,78 @@
+"""What there is to choose from: nights, what was looked at already, and what the labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import queries
+from classifiers.model import Model
+from classifiers.sample import Sample, read_sample
+from classifiers.vectors import ccd_keys
+from lake.store import Lake
+from queries.engine import run_sql
+
+_QUERIES = Path(queries.__file__).parent
+Night = tuple[str, str]
+
+
+def looked_at(lake: Lake, listed: bool) -> dict[str, np.ndarray]:
+    """Return the exposures of earlier rounds, with `listed` those of the lists too, by camera."""
+    rows = _run(lake, "looked_at", {"listed": listed})
+    return {
+        camera: np.sort(rows.filter(pc.equal(rows["camera"], camera))["expnum"].to_numpy())
+        for camera in rows["camera"].unique().to_pylist()
+    }
+
+
+def labels_by_night(
+    lake: Lake, release: str, sources: Sequence[str], classes: Sequence[str]
+) -> dict[Night, tuple[np.ndarray, np.ndarray]]:
+    """Return the labelled CCDs by (camera, night): sorted keys, and indices into `classes`."""
+    rows = _run(lake, "labelled_ccds", {"release": release, "sources": list(sources)})
+    rows = rows.filter(pc.is_in(rows["class"], pa.array(classes, pa.string())))
+    if not rows.num_rows:
+        return {}
+    index = pc.index_in(rows["class"], pa.array(classes, pa.string())).to_numpy()
+    keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
+    nights = list(zip(rows["camera"].to_pylist(), rows["night"].to_pylist(), strict=True))
+    starts = [0, *(i for i in range(1, len(nights)) if nights[i] != nights[i - 1])]
+    return {
+        (nights[start][0], str(nights[start][1])): (keys[start:end], index[start:end])
+        for start, end in zip(starts, [*starts[1:], len(nights)], strict=True)
+    }
+
+
+def learned_from(lake: Lake, model: Model) -> Sample:
+    """Return what a model would learn from today: its sample, without the nights it holds out.
+
+    Labels that came since it was trained are in it. Raises `SurveyError` as `read_sample`.
+    """
+    training = model.card["training"]
+    sample = read_sample(
+        lake,
+        model.features,
+        release=training["release"],
+        sources=training["sources"],
+        good=training["good"],
+        max_ebv=training["max_ebv"],
+        seed=model.card["seed"],
+        nights=training["nights"],
+    )
+    held_out = held_out_nights(model)
+    return sample.take(~np.isin(np.array(sample.nights)[sample.night], held_out))
+
+
+def held_out_nights(model: Model) -> list[str]:
+    """Return the nights, ``camera/night``, from which a model never learns; none by image."""
+    split = model.card["split"]
+    return list(split["held_out"]) if split["by"] == "night" else []
+
+
+def _run(lake: Lake, name: str, parameters: dict) -> pa.Table:
+    sql = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8")
+    return run_sql(lake, sql, parameters)

@@ -1,0 +1,189 @@
+"""Learning where it pays: `select`, `rounds`, `consistency`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.embed import PartitionOption
+from cli.model import ModelOption
+from cli.output import FormatOption, OutputOption, emit
+from cli.session import progress, say, session
+
+if TYPE_CHECKING:
+    from classifiers.selection.select import Selection
+    from inspector.rounds import Round
+    from lake.store import Lake
+
+
+class Strategy(StrEnum):
+    """What makes an exposure worth a look."""
+
+    entropy = "entropy"
+    margin = "margin"
+    least_certain = "least-certain"
+    anomalous = "anomalous"
+    wrong_label = "wrong-label"
+    random = "random"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(select)
+
+
+def select(
+    context: typer.Context,
+    model: ModelOption,
+    count: Annotated[
+        int, typer.Option("-n", "--number", metavar="N", help="How many exposures to choose.")
+    ] = 1000,
+    round_name: Annotated[
+        str | None,
+        typer.Option("--round", help="Round to make [default: the model's name and a number]."),
+    ] = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            help="entropy: an ensemble's members disagree; margin: its first two classes are "
+            "close; least-certain: its first class has little; anomalous: unlike the rest; "
+            "wrong-label: labelled, but the ensemble says otherwise; random: by lot."
+        ),
+    ] = Strategy.entropy,
+    models: Annotated[int, typer.Option(help="Members of the ensemble.")] = 200,
+    outlier_step: Annotated[
+        bool,
+        typer.Option(
+            "--outlier-step/--no-outlier-step",
+            help="Drop CCDs in sparse cells of a self-organising map, as published.",
+        ),
+    ] = False,
+    per_night: Annotated[
+        int | None, typer.Option(metavar="K", help="At most so many exposures of a night.")
+    ] = None,
+    per_cluster: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="At most so many of a cluster: 81 squares of the map."),
+    ] = None,
+    ccds: Annotated[
+        bool,
+        typer.Option(
+            "--ccds", help="Ask about the one CCD that decided instead of the whole exposure."
+        ),
+    ] = False,
+    looked_at_too: Annotated[
+        bool,
+        typer.Option(
+            "--looked-at-too", help="Also what lists name and what earlier rounds looked at."
+        ),
+    ] = False,
+    held_out_too: Annotated[
+        bool,
+        typer.Option(
+            "--held-out-too", help="Also nights that the model holds out and never learns from."
+        ),
+    ] = False,
+    release: Annotated[
+        str | None, typer.Option(help="Release whose tables and images the round shows.")
+    ] = None,
+    partition: PartitionOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be chosen; make no round.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same seed, same exposures.")] = 0,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Choose the exposures whose labels a model would learn most from; make a round of them."""
+    from classifiers.selection.select import select as choose
+
+    lake = session(context).lake()
+    name = None if dry_run else _free_name(lake, round_name, model)
+    with progress("selecting", "nights") as shown:
+        selection = choose(
+            lake,
+            model,
+            count,
+            strategy=strategy.value,
+            n_models=models,
+            outlier_step=outlier_step,
+            per_night=per_night,
+            per_cluster=per_cluster,
+            looked_at_too=looked_at_too,
+            held_out_too=held_out_too,
+            partitions=partition or (),
+            seed=seed,
+            progress=shown.update,
+        )
+    tell(selection)
+    if name is not None:
+        round = freeze_selection(lake, name, selection, ccds=ccds, release=release, seed=seed)
+        say(
+            f"round {name}: {len(round.subjects):,} frozen; survey-qa inspect --round {name} "
+            f"--model {model} --images FOLDER"
+        )
+    emit(selection.rows, form, output, title=f"{strategy.value}, by model {model}")
+
+
+def freeze_selection(
+    lake: Lake,
+    name: str,
+    selection: Selection,
+    *,
+    ccds: bool = False,
+    release: str | None = None,
+    seed: int = 0,
+) -> Round:
+    """Make a round of what was selected; of its CCDs where `ccds` says so."""
+    from inspector.rounds import freeze, located
+
+    rows = [row | {"ccdnum": row["ccdnum"] if ccds else 0} for row in selection.rows.to_pylist()]
+    origin = {
+        "model": selection.model,
+        "select": len(rows),
+        "strategy": selection.strategy,
+        "seed": seed,
+        "release": release,
+    }
+    return freeze(lake, name, located(lake, rows, release), origin)
+
+
+def tell(selection: Selection) -> None:
+    """Say what became of everything that could have been chosen."""
+    counts = selection.counts
+    say(
+        f"{counts.nights:,} nights: {counts.scored:,} CCDs scored "
+        f"({counts.scored / max(counts.seconds, 1e-9):,.0f}/s)"
+    )
+    for number, words in (
+        (counts.held_out, f"CCDs of {counts.held_out_nights:,} nights that the model holds out"),
+        (counts.looked_at, "exposures that were looked at already"),
+        (counts.unlabelled, "CCDs without a label"),
+        (counts.sparse, f"CCDs in sparse cells of the map, all of {counts.lost:,} exposures"),
+        (counts.duplicates, "CCDs beside the first of their exposure"),
+        (counts.over_night, "exposures beyond their night's share"),
+        (counts.over_cluster, "exposures beyond their cluster's share"),
+    ):
+        if number:
+            say(f"  left out: {number:,} {words}")
+    if counts.zero:
+        say(f"  of those chosen {counts.zero:,} score 0: nothing speaks for them but the lot")
+
+
+def _free_name(lake: Lake, wanted: str | None, model: str) -> str:
+    """Return the name of the round to make; raises `SurveyError` for one that is taken."""
+    from inspector.rounds import round_names
+    from lake.errors import SurveyError
+    from lake.paths import check_name
+
+    taken = set(round_names(lake))
+    if wanted is None:
+        return next(name for k in range(1, len(taken) + 2) if (name := f"{model}-{k}") not in taken)
+    if wanted in taken:
+        raise SurveyError(
+            f"round {wanted} exists and is frozen: `survey-qa inspect --round {wanted}` opens it; "
+            "give a new round another name"
+        )
+    return check_name("round", wanted)
