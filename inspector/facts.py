@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from inspector.focal_plane import COLUMNS, Layout, layout
 from inspector.rounds import Round, Subject
+from lake.cameras import viewer_url
 from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake
@@ -331,12 +332,9 @@ def _shown(
 
 def _viewer(subject: Subject, ccds: tuple[Ccd, ...]) -> str | None:
     """Return where the survey itself shows this CCD, or the worst or first of the exposure."""
-    if subject.camera != "decam" or not ccds:
+    if not ccds:
         return None
     chosen = next((ccd for ccd in ccds if ccd.ccdnum == subject.ccdnum), None) or max(
         ccds, key=lambda ccd: (ccd.is_bad, ccd.probability or 0)
     )
-    return (
-        "https://www.legacysurvey.org/viewer/ccd/ls-dr10/"
-        f"decam-{subject.expnum}-{chosen.name}.xhtml"
-    )
+    return viewer_url(subject.camera, subject.expnum, chosen.name)

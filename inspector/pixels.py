@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.focal_plane import Turn
-from inspector.stretch import Stretch, grey, scale_of
 from lake.errors import SurveyError
-from lake.images import open_images, read_ccd
+from lake.images import bin_image, open_images, read_ccd
+from lake.stretch import Stretch, grey, scale_of
 
 #: Rows read of each bin. A compressed row costs its decoding, and a quarter of the rows of a
 #: 16-fold bin still average 64 pixels; whoever wants every pixel opens the CCD.
@@ -109,15 +109,6 @@ def _extension(file: fitsio.FITS, name: str, hdu: int) -> Any:
 def _has_row_tiles(extension: Any) -> bool:
     """Tell whether each row is compressed by itself, so that rows can be left out."""
     return extension.is_compressed() and extension.read_header().get("ZTILE2", 0) == 1
-
-
-def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
-    """Return means over `binning` x `binning` pixels; what does not fill a bin is left out."""
-    rows, columns = (length // binning for length in image.shape)
-    if binning == 1 or rows == 0 or columns == 0:
-        return image
-    cut = image[: rows * binning, : columns * binning]
-    return cut.reshape(rows, binning, columns, binning).mean(axis=(1, 3), dtype=np.float32)
 
 
 def draw_whole(path: str, wanted: Wanted, turn: Turn, stretch: Stretch) -> bytes | str:

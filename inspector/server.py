@@ -27,8 +27,8 @@ from inspector.judgement import QUALITIES, VERDICTS, Closed, Conflict, VerdictLo
 from inspector.keys import ACTIONS, QUALITY_KEYS
 from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
-from inspector.stretch import STRETCHES, Stretch
 from lake.errors import SurveyError
+from lake.stretch import STRETCHES, Stretch
 
 #: Exposures of the grid at once.
 PAGE = 50

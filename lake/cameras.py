@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 #: Rows of the DECam focal plane as (half, first name number, last name number, first CCD number).
 _DECAM_ROWS = (
@@ -59,3 +60,12 @@ def ccd_name(camera: str, ccdnum: int) -> str | None:
     if camera == "decam":
         return DECAM_NAMES.get(ccdnum)
     return f"ccd{ccdnum}" if 0 < ccdnum <= N_CCDS.get(camera, 999) else None
+
+
+def viewer_url(camera: str, expnum: int, ccdname: str, release: str = "dr10") -> str | None:
+    """Return where the survey itself shows a CCD, or None for a camera that it does not show."""
+    if camera != "decam":
+        return None
+    layer = "ls-dr9" if release == "dr9" else "ls-dr10"
+    ccd = f"decam-{expnum}-{quote(ccdname, safe='')}"
+    return f"https://www.legacysurvey.org/viewer/ccd/{layer}/{ccd}.xhtml"

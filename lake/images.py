@@ -9,6 +9,7 @@ from typing import Any
 
 import fitsio
 import numpy as np
+from numpy.typing import NDArray
 
 from lake.errors import SurveyError
 
@@ -47,6 +48,15 @@ def read_ccd(file: fitsio.FITS, path: Path, hdu: int | None, name: str | None) -
         return np.ascontiguousarray(extension.read(), dtype=np.float32)
     except (OSError, ValueError, AttributeError) as error:
         raise SurveyError(f"{where}: cannot be decoded ({_first_line(error)})") from error
+
+
+def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
+    """Return means over `binning` x `binning` pixels; what does not fill a bin is left out."""
+    rows, columns = (length // binning for length in image.shape)
+    if binning == 1 or rows == 0 or columns == 0:
+        return image
+    cut = image[: rows * binning, : columns * binning]
+    return cut.reshape(rows, binning, columns, binning).mean(axis=(1, 3), dtype=np.float32)
 
 
 def _find(file: fitsio.FITS, hdu: int | None, name: str | None) -> Any:
