@@ -168,7 +168,7 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
             f"none of the {rows.num_rows} labelled CCDs has a vector of "
             f"{' and '.join(features.embedders)}; embed the nights that are labelled"
         )
-    _check_settings(settings)
+    check_settings(settings)
     if len(layouts) > 1:
         raise SurveyError(
             f"vectors of {' or '.join(features.embedders)} are of CCDs on some nights and of whole "
@@ -203,7 +203,7 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
     )
 
 
-def _check_settings(settings: dict[str, dict[str, str]]) -> None:
+def check_settings(settings: dict[str, dict[str, str]]) -> None:
     """Raise `SurveyError` when the vectors of an embedder were made with several settings."""
     for embedder, by_night in settings.items():
         first = next(iter(by_night.values()))

@@ -30,6 +30,8 @@ def fill(lake: Lake, seed: int = 0) -> None:
                 held_out += _write_predictions(lake, night, 1000 * (number + 1), rng)
     lake.write("holdouts", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
     lake.write("searches", {"model": MODEL}, pa.Table.from_pylist(_evaluations(rng)), RECORD)
+    keys = {"embedder": "statistics", "method": "tsne"}
+    lake.write("projections", keys, pa.Table.from_pylist(_projected(rng)), RECORD)
     for source in SOURCES:
         rows = pa.Table.from_pylist(
             [_report(source, line, rng) for line in range(1, 40)],
@@ -136,6 +138,22 @@ def _evaluations(rng: np.random.Generator) -> list[dict[str, object]]:
         for candidate in range(n_candidates)
         for fold in range(3)
         for failed in [candidate == 8 and fold == 1]
+    ]
+
+
+def _projected(rng: np.random.Generator) -> list[dict[str, object]]:
+    """Lay the CCDs of a night out in three clusters, half of them with a class."""
+    return [
+        {
+            "camera": "decam",
+            "night": NIGHTS[0],
+            "expnum": expnum,
+            "ccdnum": ccdnum,
+            "class": str(rng.choice(["good", *CLASSES])) if rng.random() < 0.5 else None,
+            "cluster": int(rng.integers(-1, 3)),
+        }
+        for expnum in range(1000, 1000 + N_EXPOSURES)
+        for ccdnum in CCDNUMS
     ]
 
 
