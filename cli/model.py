@@ -23,6 +23,7 @@ MinFraction = Annotated[float, typer.Option(help="Share of bad CCDs that makes a
 Classifier = StrEnum("Classifier", {"knn": "knn", "two_step": "two-step"})
 Rule = StrEnum("Rule", ["share", "learned"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
+Search = StrEnum("Search", ["none", "halving"])
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +74,17 @@ def train(
     good: Annotated[int, typer.Option(help="Good CCD images in the sample.")] = 10_000,
     max_ebv: Annotated[float, typer.Option(help="E(B-V) limit of the sample, mag.")] = 0.04,
     min_probability: Annotated[float, typer.Option(help="Cut at which scores are shown.")] = 0.9,
-    search: Annotated[str, typer.Option(help="none, or halving.")] = "none",
+    search: Annotated[
+        Search,
+        typer.Option(
+            help="none: the paper's settings; halving: find better ones (knn). A search that was "
+            "stopped goes on when it is run again."
+        ),
+    ] = Search.none,
+    candidates: Annotated[int, typer.Option(help="Settings that a search draws.")] = 200,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of a search [default: the cores].")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -98,7 +109,9 @@ def train(
             good=good,
             max_ebv=max_ebv,
             min_probability=min_probability,
-            search=search,
+            search=search.value,
+            candidates=candidates,
+            workers=workers,
             seed=seed,
             progress=shown.update,
         )
@@ -106,6 +119,13 @@ def train(
         f"model {model}: {summary.n_train:,} CCD images learned from, {summary.n_test:,} held out, "
         f"{summary.n_missing:,} labelled CCDs without a vector"
     )
+    if (found := summary.found) is not None:
+        settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
+        say(
+            f"search: {settings}; accuracy {found.accuracy:.3f} on nights left out of the fit. "
+            f"{found.n_evaluations:,} fits, {found.n_failed:,} impossible, {found.n_kept:,} done "
+            f"before: survey-qa query search_history --param model={model}"
+        )
     _emit_scores(score_table(summary), min_probability, form, output)
 
 

@@ -98,8 +98,13 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, total: int | None = None) -> None:
-        """Say that `done` of `total` units are done."""
+    def update(self, done: int, total: int | None = None, title: str | None = None) -> None:
+        """Say that `done` of `total` units are done; another title begins a part of the work."""
+        if title is not None and title != self.title:
+            self.title, self._start = title, time.monotonic()
+            self.line(title)
+            if self._bar is not None and self._task is not None:
+                self._bar.reset(self._task, description=title)
         elapsed = max(time.monotonic() - self._start, 1e-3)
         if self._bar is not None and self._task is not None:
             self._bar.update(

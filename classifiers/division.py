@@ -1,0 +1,87 @@
+"""Dividing a labelled sample, and fitting and scoring on either side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.pipeline import Pipeline
+
+from classifiers import estimators
+from classifiers.metrics import Scores, score
+from classifiers.sample import Sample
+from lake.errors import SurveyError
+
+#: How the sample can be divided: what stays together on one side.
+SPLITS = ("night", "exposure", "image")
+
+
+def divide(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarray:
+    """Return which rows are held out, (n,) bool: whole groups, classes alike on both sides.
+
+    Raises
+    ------
+    SurveyError : there are fewer than two groups, or a side lacks good or bad images.
+    """
+    rows = np.arange(len(sample))
+    held_out = np.zeros(len(sample), bool)
+    if by == "image":
+        counts = np.bincount(sample.labels)
+        # A class of one image cannot be on both sides.
+        alike = None if counts[counts > 0].min() < 2 else sample.labels
+        test = train_test_split(rows, test_size=test_fraction, random_state=seed, stratify=alike)[1]
+        held_out[test] = True
+        return held_out
+    groups = sample.night if by == "night" else sample.expnum
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise SurveyError(
+            f"all labelled CCDs are of one {by}: nothing can be held out; label more nights, or "
+            "use --split image"
+        )
+    n_folds = min(10, n_groups)
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Classes on fewer nights than folds are expected: they are as rare as they are.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        tests = [test for _, test in folds.split(rows, sample.labels, groups)]
+    n_test = min(max(round(n_folds * test_fraction), 1), n_folds - 1)
+    held_out[np.concatenate(tests[:n_test])] = True
+    for side, name in ((held_out, "held out"), (~held_out, "trained on")):
+        if len(np.unique(sample.labels[side])) < 2:
+            raise SurveyError(
+                f"the {by}s {name} have labels of one class alone; label more nights or choose "
+                "another --seed"
+            )
+    return held_out
+
+
+def fit_part(
+    part: Sample, classifier: str, seed: int, settings: Mapping[str, Any] | None = None
+) -> Pipeline:
+    """Return `classifier`, fitted to all of `part`; `settings` as in `estimators.build`.
+
+    Raises
+    ------
+    SurveyError : it cannot be fitted.
+    """
+    estimator = estimators.build(classifier, part.layout, len(part), seed, settings)
+    return estimators.fit(estimator, part.vectors, part.labels, part.weights)
+
+
+def probabilities_of(estimator: Pipeline, part: Sample) -> np.ndarray:
+    """Return the class probabilities of all of `part`, (n, n_classes) float32."""
+    return estimators.probabilities(estimator, part.vectors, len(part.classes))
+
+
+def held_out_scores(
+    test: Sample, probabilities: np.ndarray, cuts: Sequence[float], good_first: bool
+) -> dict[float, Scores]:
+    """Score probabilities (n, n_classes) of a held-out part, at each least probability."""
+    return {
+        cut: score(test.classes, test.labels, probabilities, test.night, cut, good_first=good_first)
+        for cut in cuts
+    }
