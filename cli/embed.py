@@ -76,7 +76,10 @@ def embed(
     ray_address: Annotated[
         str | None, typer.Option(help="Ray cluster to join [default: one on this machine].")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read images; without a GPU, threads of the model too."),
+    ] = None,
     force: Force = False,
     strict: Strict = False,
 ) -> None:

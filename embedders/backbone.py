@@ -53,7 +53,6 @@ class BackboneEmbedder(TorchEmbedder):
         self._config = _json(folder / "config.json")
         self._size, self._mean, self._scatter = _preprocessing(folder, self._config)
         self._checksum = checksum(folder)
-        self._model: Any = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,24 +117,22 @@ class BackboneEmbedder(TorchEmbedder):
             pooled = last[:, 0] if last.ndim == 3 else last.mean((2, 3))
         return pooled.flatten(1)
 
-    def _loaded(self) -> Any:
-        if self._model is None:
-            from transformers import AutoConfig, AutoModel
+    def _load(self) -> Any:
+        from transformers import AutoConfig, AutoModel
 
-            try:
-                config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
-                if hasattr(config, "mask_ratio"):  # MAE hides patches at random unless told not to
-                    config.mask_ratio = 0.0
-                with quiet():
-                    model = AutoModel.from_pretrained(
-                        self._folder, config=config, local_files_only=True, dtype=torch.float32
-                    )
-            except (OSError, ValueError, RuntimeError) as error:
-                raise SurveyError(
-                    f"--weights {self._folder}: not a model that transformers can read ({error})"
-                ) from error
-            self._model = getattr(model, "vision_model", model).eval().to(self.device)
-        return self._model
+        try:
+            config = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+            if hasattr(config, "mask_ratio"):  # MAE hides patches at random unless told not to
+                config.mask_ratio = 0.0
+            with quiet():
+                model = AutoModel.from_pretrained(
+                    self._folder, config=config, local_files_only=True, dtype=torch.float32
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SurveyError(
+                f"--weights {self._folder}: not a model that transformers can read ({error})"
+            ) from error
+        return getattr(model, "vision_model", model).eval().to(self.device)
 
 
 def _preprocessing(

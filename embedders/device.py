@@ -1,7 +1,8 @@
-"""The device's side of the engine: a thread that runs the model while images are prepared."""
+"""The device's side of the engine: threads that run the model while images are prepared."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,31 +17,36 @@ from lake.errors import SurveyError
 
 Owner = TypeVar("Owner")
 
-#: Batches that may wait while one is computed.
+#: Batches that may wait while one is computed, for each thread.
 _AHEAD = 2
 _TICK = 0.1
 
 
 class Device(Generic[Owner]):
-    """Gathers prepared images into batches and has a thread compute their vectors.
+    """Gathers prepared images into batches and has `n_threads` threads compute their vectors.
 
+    A device with arithmetic of its own needs one; cores are used best by one batch each.
     Batches mix partitions, so that only the last of a run is not full; that one is padded, since
     the last bits of a vector may depend on the shape of its batch but not on its neighbours.
     A batch for which memory is short is halved, and so are all after it.
     """
 
-    def __init__(self, embedder: DeviceEmbedder, stop: Stop) -> None:
+    def __init__(self, embedder: DeviceEmbedder, stop: Stop, n_threads: int = 1) -> None:
         self._embedder, self._stop = embedder, stop
         self._gathered: list[tuple[Owner, Any]] = []
-        self._batches: queue.Queue[list[tuple[Owner, Any]] | None] = queue.Queue(_AHEAD)
+        self._batches: queue.Queue[list[tuple[Owner, Any]] | None] = queue.Queue(_AHEAD * n_threads)
         self._results: queue.SimpleQueue[list[tuple[Owner, np.ndarray]] | Exception] = (
             queue.SimpleQueue()
         )
         self._n_waiting = 0
-        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name="device", daemon=True)
+            for _ in range(n_threads)
+        ]
 
     def __enter__(self) -> Device[Owner]:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -49,12 +55,14 @@ class Device(Generic[Owner]):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        while self._thread.is_alive():
-            # What still waits is of no use any more: without it the thread ends soon.
-            while not self._batches.empty():
-                self._batches.get_nowait()
-            self._batches.put(None)
-            self._thread.join(_TICK)
+        for thread in self._threads:
+            while thread.is_alive():
+                # What still waits is of no use any more: without it the threads end soon.
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        self._batches.get_nowait()
+                self._batches.put(None)
+                thread.join(_TICK)
 
     @property
     def busy(self) -> bool:
@@ -126,7 +134,8 @@ class Device(Generic[Owner]):
                         "the device has not enough memory for one image; take a smaller model, "
                         "or --device cpu"
                     ) from error
-                self._embedder.batch_size = size // 2
+                # Another thread may have halved it already.
+                self._embedder.batch_size = min(self._embedder.batch_size, size // 2)
             else:
                 vectors.extend(found[: len(batch)])
         return vectors

@@ -145,7 +145,6 @@ class Dinov2Embedder(TorchEmbedder):
         super().__init__(device, precision, batch_size, self._preset.masked)
         self._weights = weights if shape and weights else find(model, published(model), weights)
         self._checksum = checksum(self._weights)
-        self._model: Any = None
         self._positions: dict[tuple[int, int], Tensor] = {}
 
     @property
@@ -189,16 +188,14 @@ class Dinov2Embedder(TorchEmbedder):
             self._positions[grid] = positions.to(self.device)
         return class_token(model, pixels, self._positions[grid], PRECISIONS[self.precision])
 
-    def _loaded(self) -> Any:
-        if self._model is None:
-            model = load(self._weights, self._shape)
-            # Products inside the blocks are what costs; tokens stay in float32 between them,
-            # and so do the patches, since raw pixel values need more than eight bits.
-            for module in model.encoder.modules():
-                if isinstance(module, nn.Linear):
-                    module.to(PRECISIONS[self.precision])
-            self._model = model.to(self.device)
-        return self._model
+    def _load(self) -> Any:
+        model = load(self._weights, self._shape)
+        # Products inside the blocks are what costs; tokens stay in float32 between them,
+        # and so do the patches, since raw pixel values need more than eight bits.
+        for module in model.encoder.modules():
+            if isinstance(module, nn.Linear):
+                module.to(PRECISIONS[self.precision])
+        return model.to(self.device)
 
 
 def class_token(

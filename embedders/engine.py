@@ -67,8 +67,8 @@ def run(
         not apply to whole exposures, of which all CCDs are used.
     device : ``auto`` (all GPUs of the machine, else the cores), or devices as torch names them,
         joined by commas; each gets a process of its own and a share of the nights.
-    workers : processes that read for each device, by default one a core (one where the model
-        itself runs on the cores).
+    workers : processes that read for each device, by default one a core; where the model itself
+        runs on the cores, as many threads run it.
     engine : ``local``, or ``ray`` for the cluster at `ray_address` (by default the one that Ray
         finds by itself, else this machine).
     force : compute again what is current.

@@ -1,7 +1,7 @@
 """The pipeline: embeds nights one after the other, with every stage at work at once.
 
 Files are read ahead by processes (`embedders.readers`), an embedder that needs a device works on
-it in a thread of its own, and partitions are committed one at a time while the next is being
+it in threads of its own, and partitions are committed one at a time while the next is being
 read. Every stage hands on a bounded number of images, so that memory does not grow with the size
 of a partition; what is kept until the commit is its vectors.
 """
@@ -84,13 +84,14 @@ class _Run:
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
             self._writer = stack.enter_context(ThreadPoolExecutor(1))
-            measure, self._device = None, None
+            measure, self._device, workers = None, None, workers or cores()
             if isinstance(self._embedder, DeviceEmbedder):
-                self._device = stack.enter_context(Device[_Image](self._embedder, self._stop))
-                workers = workers or (cores() if self._embedder.has_memory else 1)
+                n_threads = 1 if self._embedder.has_memory else workers
+                device = Device[_Image](self._embedder, self._stop, n_threads)
+                self._device = stack.enter_context(device)
             else:
                 measure = self._embedder
-            self._readers = stack.enter_context(Readers[_Open](workers or cores(), measure))
+            self._readers = stack.enter_context(Readers[_Open](workers, measure))
             self._pump()
             for _, commit in self._commits:
                 commit.result()

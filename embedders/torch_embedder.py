@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ _BATCH = 8
 class TorchEmbedder(ABC):
     """The device, and the way of images onto it and of vectors back.
 
-    A model adds `dimension`, `settings`, `_shape_pixels`, `show` and `_vectors`.
+    A model adds `dimension`, `settings`, `_shape_pixels`, `show`, `_load` and `_vectors`.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ class TorchEmbedder(ABC):
         if batch_size is not None and batch_size < 1:
             raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
         self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
+        self._model: Any = None
         # Images are copied and resized beside the model's own work.
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
@@ -82,8 +85,19 @@ class TorchEmbedder(ABC):
         """
 
     @abstractmethod
+    def _load(self) -> Any:
+        """Return the model, on the device."""
+
+    @abstractmethod
     def _vectors(self, batch: Tensor) -> Tensor:
         """Return the vectors (n, dimension) of n stacked images."""
+
+    def _loaded(self) -> Any:
+        """Return the model; the first thread to ask loads it."""
+        with _loading:
+            if self._model is None:
+                self._model = self._load()
+        return self._model
 
     def devices(self, asked: str) -> list[str]:
         """Return the devices that ``--device`` stands for: ``auto`` is all GPUs, else the CPU."""
@@ -121,7 +135,7 @@ class TorchEmbedder(ABC):
     @torch.inference_mode()
     def on_device(self, image: np.ndarray, shape: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what `shape` makes of an image on the device, beside the model's own work."""
-        with torch.cuda.stream(self._side) if self._side else nullcontext():
+        with torch.cuda.stream(self._side) if self._side else self._one_core():
             shaped = shape(torch.from_numpy(image).to(self.device, torch.float32, copy=True))
         if self._side is not None:
             self._side.synchronize()
@@ -135,7 +149,9 @@ class TorchEmbedder(ABC):
         Raises `MemoryError` when the device has not enough memory for n at once.
         """
         try:
-            vectors: np.ndarray = self._vectors(torch.stack(list(batch))).float().cpu().numpy()
+            with self._one_core():
+                found = self._vectors(torch.stack(list(batch)))
+                vectors: np.ndarray = found.float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise MemoryError(str(error)) from error
@@ -143,11 +159,45 @@ class TorchEmbedder(ABC):
 
     def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return the vectors of images of any shapes, `batch_size` at a time."""
-        vectors = [np.empty((0, self.dimension), np.float32)]
-        for start in range(0, len(images), self.batch_size):
-            batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
-            vectors.append(self.embed_prepared(batch))
-        return np.concatenate(vectors)
+        starts = range(0, len(images), self.batch_size)
+        batches = [images[start : start + self.batch_size] for start in starts]
+        with ThreadPoolExecutor(1 if self.has_memory else torch.get_num_threads()) as pool:
+            found = pool.map(
+                lambda batch: self.embed_prepared(list(map(self.prepare, batch))), batches
+            )
+            return np.concatenate([np.empty((0, self.dimension), np.float32), *found])
+
+    def _one_core(self) -> AbstractContextManager[None]:
+        """Keep to one core where the cores are the device."""
+        return nullcontext() if self.has_memory else _one_core()
+
+
+_loading = threading.Lock()
+_counting = threading.Lock()
+_n_on_one_core = 0
+_n_threads = 1
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Have torch compute on the core of the calling thread, of which there may be many.
+
+    Sums over several cores depend on their number in the last bits. Threads that take an image
+    each are faster, too: none waits for another.
+    """
+    global _n_on_one_core, _n_threads
+    with _counting:
+        if not _n_on_one_core:
+            _n_threads = torch.get_num_threads()
+        _n_on_one_core += 1
+        torch.set_num_threads(1)  # of the calling thread and, for MKL, of all
+    try:
+        yield
+    finally:
+        with _counting:
+            _n_on_one_core -= 1
+            if not _n_on_one_core:
+                torch.set_num_threads(_n_threads)
 
 
 @contextmanager

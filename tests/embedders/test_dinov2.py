@@ -28,6 +28,8 @@ from tests.embedders.skies import image_name, make
 
 #: Small, and as far from square as the paper's input.
 SIZE = (14 * 12, 14 * 6)
+#: Wide enough that torch would share its sums among threads.
+WIDE = Architecture(384, 2, 6)
 SHAPES = [
     Architecture(32, 3, 2, registers, gated) for registers in (0, 4) for gated in (False, True)
 ]
@@ -280,3 +282,19 @@ def test_options_that_make_no_sense(
 ) -> None:
     with pytest.raises(SurveyError, match=message):
         tiny(checkpoint(tmp_path, SHAPES[2]), **options)
+
+
+def test_vectors_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    embedder = Dinov2Embedder(
+        "small.asinh.168x84", weights=checkpoint(tmp_path, WIDE), shape=WIDE, device="cpu"
+    )
+    images, before = [sky(), sky((200, 400)), sky((64, 64))], torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = embedder.embed(images)
+        torch.set_num_threads(4)
+        together = embedder.embed(images)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(together, alone)
