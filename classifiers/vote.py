@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -131,11 +133,13 @@ def _votes(
     )
     values = rows.drop_columns(["camera", "night"])
     # The rows are sorted by camera and night: each night is one piece.
-    keys = rows.select(["camera", "night"]).group_by(["camera", "night"], use_threads=False)
-    pieces, start = {}, 0
-    for row in keys.aggregate([([], "count_all")]).to_pylist():
-        pieces[row["camera"], row["night"]] = values.slice(start, row["count_all"])
-        start += row["count_all"]
+    camera, night = (rows[name].to_numpy(zero_copy_only=False) for name in ("camera", "night"))
+    is_first = (camera[1:] != camera[:-1]) | (night[1:] != night[:-1])
+    starts = [0, *(np.flatnonzero(is_first) + 1).tolist()] if len(rows) else []
+    pieces = {
+        (camera[start], int(night[start])): values.slice(start, end - start)
+        for start, end in pairwise([*starts, len(rows)])
+    }
     return {
         partition: pieces.get((partition["camera"], int(partition["night"])), values.slice(0, 0))
         for partition in partitions
