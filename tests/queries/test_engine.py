@@ -13,7 +13,7 @@ from lake.errors import SurveyError
 from lake.store import Lake, Record
 from lake.tables import TABLES
 from queries.engine import check_reads, connect, open_sql, run_sql, view_names
-from tests.queries.lakes import NIGHTS, RECORD, RELEASES, fill
+from tests.queries.lakes import CCDNUMS, NIGHTS, RECORD, RELEASES, fill
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -239,3 +239,17 @@ def test_reading_is_told_from_writing_without_a_lake() -> None:
 
 def test_show_tables_names_every_view(lake: Lake) -> None:
     assert set(view_names()) <= set(run_sql(lake, "show tables")["name"].to_pylist())
+
+
+def test_a_sum_over_a_window_keeps_to_the_model_asked_for(full: Lake) -> None:
+    rows = run_sql(
+        full,
+        """
+        with counted as (
+            select expnum, class, count(*) as n from predictions
+            where model = 'knn' group by expnum, class
+        )
+        select sum(n) over (partition by expnum) as total from counted
+        """,
+    )
+    assert set(rows["total"].to_pylist()) == {len(CCDNUMS)}
