@@ -32,6 +32,7 @@ class Strategy(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(select)
+    app.command()(consistency)
 
 
 def select(
@@ -42,7 +43,7 @@ def select(
     ] = 1000,
     round_name: Annotated[
         str | None,
-        typer.Option("--round", help="Round to make [default: the model's name and a number]."),
+        typer.Option("--round", help="Round to make; by default the model's name and a number."),
     ] = None,
     strategy: Annotated[
         Strategy,
@@ -187,3 +188,40 @@ def _free_name(lake: Lake, wanted: str | None, model: str) -> str:
             "give a new round another name"
         )
     return check_name("round", wanted)
+
+
+def consistency(
+    context: typer.Context,
+    model: ModelOption,
+    other: Annotated[
+        str | None, typer.Option(help="Another model, to stand beside it and to differ from.")
+    ] = None,
+    radius: Annotated[
+        float, typer.Option(help="Exposures within this point to one field, arcmin.")
+    ] = 1.0,
+    worst: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Show the N least consistent of each, too.")
+    ] = 0,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """How alike a model finds what should be alike: no truth is needed.
+
+    Entropy, in bits, of the classes given to the CCDs of one exposure, to the exposures of one
+    field and band, and by two models to the same CCDs; 0 where all are of one class.
+    """
+    from queries.consistency import consistency as compare
+
+    with progress("comparing", "queries") as shown:
+        found = compare(session(context).lake(), model, other, radius, shown.update)
+    if not worst:
+        emit(found.summary, form, output, title="entropy of the classes, bits")
+        return
+    import pyarrow as pa
+
+    firsts = [
+        rows.slice(0, worst).add_column(0, "compared", pa.array([what] * min(worst, len(rows))))
+        for what, rows in found.groups.items()
+    ]
+    rows = pa.concat_tables(firsts, promote_options="default")
+    emit(rows, form, output, title="the least consistent")

@@ -32,6 +32,7 @@ _KINDS = {"text": "words", "integer": "an integer", "number": "a number", "list"
 _KEYS = {
     "releases": ("ccds", "release"),
     "models": ("votes", "model"),
+    "predicted": ("predictions", "model"),
     "searched": ("searches", "model"),
     "scored": ("holdouts", "model"),
 }
@@ -45,8 +46,8 @@ class Parameter:
 
     An empty default binds null (an empty list for a list), which every query takes for "all".
     `values` holds the allowed ones, or the name of what they are looked up in: ``bits``,
-    ``classes``, ``releases``, ``models`` (those that voted), ``scored`` (those with holdouts)
-    or ``searched`` (those with searches).
+    ``classes``, ``releases``, ``models`` (those that voted), ``predicted`` (those with
+    predictions), ``scored`` (those with holdouts) or ``searched`` (those with searches).
     """
 
     name: str

@@ -16,6 +16,7 @@ CCDNUMS = tuple(range(1, 9))
 CLASSES = ("Saturated", "Clouds_transparency", "PSF", "Ghost_scatter", "NObjects", "Bad_CCD")
 SOURCES = ("decals", "des", "delve", "inspection")
 MODEL = "knn"
+OTHER_MODEL = "other"
 RECORD = Record("test")
 
 
@@ -28,6 +29,7 @@ def fill(lake: Lake, seed: int = 0) -> None:
             _write_night(lake, release, night, 1000 * (number + 1), rng)
             if release == RELEASES[0]:
                 held_out += _write_predictions(lake, night, 1000 * (number + 1), rng)
+    _write_other_model(lake, np.random.default_rng(seed + 1))
     lake.write("holdouts", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
     lake.write("searches", {"model": MODEL}, pa.Table.from_pylist(_evaluations(rng)), RECORD)
     keys = {"embedder": "statistics", "method": "tsne"}
@@ -76,6 +78,8 @@ def _write_night(
                 "n_cut": int(np.count_nonzero(cuts)),
             }
         )
+        if (expnum - first) % 3 == 2:  # the same field again
+            exposures[-1] |= {key: exposures[-2][key] for key in ("band", "ra_bore", "dec_bore")}
         name = str(rng.choice(["good", *CLASSES]))
         votes.append(
             {
@@ -118,6 +122,18 @@ def _write_predictions(
     keys = {"model": MODEL, "camera": "decam", "night": str(night)}
     lake.write("predictions", keys, pa.Table.from_pylist(predictions), RECORD)
     return held_out
+
+
+def _write_other_model(lake: Lake, rng: np.random.Generator) -> None:
+    """Give another model the predictions of the first, some of them changed."""
+    for partition in lake.partitions("predictions", model=MODEL):
+        rows = lake.read("predictions", dict(partition.keys))
+        names = [
+            str(rng.choice(CLASSES)) if rng.random() < 0.2 else name
+            for name in rows["class"].to_pylist()
+        ]
+        rows = rows.set_column(rows.column_names.index("class"), "class", [names])
+        lake.write("predictions", {**dict(partition.keys), "model": OTHER_MODEL}, rows, RECORD)
 
 
 def _evaluations(rng: np.random.Generator) -> list[dict[str, object]]:

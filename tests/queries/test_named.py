@@ -22,10 +22,10 @@ from queries.named import (
     run_query,
 )
 from queries.reference import bit_names
-from tests.queries.lakes import MODEL, RELEASES, fill
+from tests.queries.lakes import MODEL, OTHER_MODEL, RELEASES, fill
 
 NAMES = [query.name for query in list_queries()]
-NEEDED = {"bits": "badexp_file,seeing_bad", "model": MODEL}
+NEEDED = {"bits": "badexp_file,seeing_bad", "model": MODEL, "other": OTHER_MODEL}
 
 
 def needed(name: str, lake: Lake) -> dict[str, str]:

@@ -1,0 +1,157 @@
+"""Entropy where the truth is not known: fields found as by hand, entropies as computed by hand."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from math import log2
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lake.errors import SurveyError
+from lake.store import Lake
+from queries.consistency import BETWEEN, consistency
+from queries.engine import run_sql
+from queries.named import run_query
+from tests.queries.lakes import MODEL, OTHER_MODEL, RECORD, fill
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("consistency") / "survey.lake", create=True)
+    fill(lake)
+    return lake
+
+
+def bits(classes: list[str]) -> float:
+    return -sum(n / len(classes) * log2(n / len(classes)) for n in Counter(classes).values())
+
+
+def put(lake: Lake, pointings: list[tuple[float, float, str, str]]) -> None:
+    """Write exposures (ra, dec, band, class voted) of one night, numbered from 1."""
+    rows = [
+        {"expnum": number, "ra_bore": ra, "dec_bore": dec, "band": band, "class": name}
+        for number, (ra, dec, band, name) in enumerate(pointings, 1)
+    ]
+    table = pa.Table.from_pylist(rows)
+    keys = {"camera": "decam", "night": "20140818"}
+    lake.write("exposures", keys | {"release": "dr10"}, table.drop_columns("class"), RECORD)
+    lake.write("votes", keys | {"model": "m"}, table.select(["expnum", "class"]), RECORD)
+
+
+def test_entropy_over_ccds_is_that_by_hand(full: Lake) -> None:
+    sql = f"select expnum, class from predictions where model = '{MODEL}'"
+    said = defaultdict(list)
+    for row in run_sql(full, sql).to_pylist():
+        said[row["expnum"]].append(row["class"])
+    found = run_query(full, "consistency_exposures", {"model": MODEL}).to_pylist()
+    assert {row["expnum"] for row in found} == set(said)
+    for row in found:
+        assert row["entropy"] == pytest.approx(bits(said[row["expnum"]]), abs=1e-9)
+        counts = Counter(said[row["expnum"]])
+        assert counts[row["class"]] == max(counts.values())
+        assert row["agreement"] == pytest.approx(max(counts.values()) / row["n_ccds"])
+
+
+def test_what_two_models_differ_in_is_counted(full: Lake) -> None:
+    said = {
+        model: {
+            (row["expnum"], row["ccdnum"]): row["class"]
+            for row in run_sql(
+                full, f"select * from predictions where model = '{model}'"
+            ).to_pylist()
+        }
+        for model in (MODEL, OTHER_MODEL)
+    }
+    differ = Counter(key[0] for key, name in said[MODEL].items() if said[OTHER_MODEL][key] != name)
+    pair = {"model": MODEL, "other": OTHER_MODEL}
+    found = run_query(full, "consistency_models", pair).to_pylist()
+    assert {row["expnum"]: row["n_differ"] for row in found if row["n_differ"]} == differ
+    swapped = run_query(full, "consistency_models", {"model": OTHER_MODEL, "other": MODEL})
+    assert [row["entropy"] for row in swapped.to_pylist()] == [row["entropy"] for row in found]
+    same = run_query(full, "consistency_models", {"model": MODEL, "other": MODEL}).to_pylist()
+    assert not any(row["entropy"] for row in same)
+
+
+def test_a_field_is_one_pointing_in_one_band(lake: Lake) -> None:
+    arcsec = 1 / 3600
+    put(
+        lake,
+        [
+            (10.0, -30.0, "g", "good"),
+            (10.0 + 30 * arcsec, -30.0, "g", "PSF"),  # 26 arcsec away
+            (10.0, -30.0, "r", "PSF"),  # another band, alone
+            (10.0, -30.0 + 70 * arcsec, "g", "Noise"),  # beyond an arcminute
+            (359.9999, 5.0, "z", "good"),
+            (0.0001, 5.0, "z", "good"),  # across the origin of right ascension
+            (200.0, 89.99, "i", "good"),
+            (20.0, 89.995, "i", "PSF"),  # across the pole, 0.9 arcmin away
+        ],
+    )
+    found = run_query(lake, "consistency_fields", {"model": "m"}).to_pylist()
+    assert {row["field"]: (row["n_exposures"], row["entropy"]) for row in found} == {
+        1: (2, 1.0),
+        5: (2, 0.0),
+        7: (2, 1.0),
+    }
+    wide = run_query(lake, "consistency_fields", {"model": "m", "radius": 2}).to_pylist()
+    assert {row["field"]: row["n_exposures"] for row in wide} == {1: 3, 5: 2, 7: 2}
+
+
+@pytest.mark.parametrize("radius", [0.7, 1.0, 3.0])
+def test_fields_are_those_found_without_cells(lake: Lake, radius: float) -> None:
+    """Clumps of repeats anywhere on the sky, in numbers that fall on all edges of cells."""
+    rng = np.random.default_rng(int(10 * radius))
+    n = 250
+    centres = np.column_stack(
+        [rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))]
+    )
+    pointings = []
+    for ra, dec in centres:
+        for _ in range(3):
+            offset = rng.uniform(-0.45, 0.45, 2) * radius / 60 / np.sqrt(2)
+            pointings.append(
+                ((ra + offset[0] / np.cos(np.radians(dec))) % 360, dec + offset[1], "g", "good")
+            )
+    order = rng.permutation(len(pointings))
+    put(lake, [pointings[index] for index in order])
+    found = run_query(lake, "consistency_fields", {"model": "m", "radius": radius}).to_pylist()
+    of = order // 3
+    expected = Counter()
+    for clump in range(n):
+        expected[int(np.flatnonzero(of == clump).min()) + 1] = 3
+    assert {row["field"]: row["n_exposures"] for row in found} == expected
+
+
+def test_the_summary_is_over_classes_and_models(full: Lake) -> None:
+    with pytest.raises(SurveyError, match="'other' has no votes in the lake; run `survey-qa vote"):
+        consistency(full, MODEL, OTHER_MODEL)
+    for partition in full.partitions("votes", model=MODEL):
+        rows = full.read("votes", dict(partition.keys))
+        full.write("votes", {**dict(partition.keys), "model": OTHER_MODEL}, rows, RECORD)
+    found = consistency(full, MODEL, OTHER_MODEL)
+    rows = found.summary.to_pylist()
+    totals = {(row["compared"], row["model"]): row for row in rows if row["class"] == "all"}
+    assert set(totals) == {
+        ("CCDs of an exposure", MODEL),
+        ("exposures of a field", MODEL),
+        ("CCDs of an exposure", OTHER_MODEL),
+        ("exposures of a field", OTHER_MODEL),
+        (BETWEEN, f"{MODEL}, {OTHER_MODEL}"),
+    }
+    for key, total in totals.items():
+        mine = [row for row in rows if (row["compared"], row["model"]) == key]
+        parts = [row for row in mine if row["class"] != "all"]
+        assert sum(row["n"] for row in parts) == total["n"] > 0
+        mean = sum(row["n"] * row["mean"] for row in parts) / total["n"]
+        assert mean == pytest.approx(total["mean"])
+        assert 0 <= total["median"] <= total["p90"] <= total["max"]
+    assert found.groups["CCDs of an exposure"].num_rows == 2 * 36
+
+
+def test_wrong_settings_are_told(full: Lake) -> None:
+    with pytest.raises(SurveyError, match="--radius 0"):
+        consistency(full, MODEL, radius=0)
+    with pytest.raises(SurveyError, match="'none' has no predictions"):
+        consistency(full, "none")
