@@ -1,29 +1,46 @@
-"""What a model is worth on what it was not trained on."""
+"""What a model is worth on what it was not trained on.
+
+Every table is the answer of a named query (``queries/score_*.sql``), so that the same SQL gives the
+same numbers of a lake in which the model has predicted. Here the predictions of the held-out CCDs
+stand for the table `predictions`. Intervals alone are from elsewhere: a bootstrap over nights.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from classifiers.metrics import Scores, decide, score
+from classifiers.holdouts import IMAGE, TABLE, keep_holdouts, prediction_rows, true_classes
+from classifiers.metrics import Scores, score, score_decided
 from classifiers.model import Model, load_model
-from classifiers.plots import plot_calibration, plot_confusion
 from classifiers.sample import Sample, read_sample
 from lake.errors import SurveyError
-from lake.store import Lake, write_atomically
+from lake.store import Lake
+from lake.vocabulary import Vocabulary
+from queries.named import filled_sql, run_query
 
 if TYPE_CHECKING:
     from classifiers.train import TrainSummary
 
 #: Row of the scores over all classes.
 ALL = "all"
+#: All classes but good together, as the queries call them.
+ANY_BAD = "any bad"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows of a named query with these parameters, and the SQL that gives them again."""
+
+    query: str
+    parameters: Mapping[str, str | float]
+    rows: pa.Table
+    sql: str
 
 
 @dataclass(frozen=True)
@@ -34,17 +51,50 @@ class Evaluation:
     ----------
     scores : by least probability, 0 for every prediction.
     split : what the held-out part was kept apart by, and `held_out` its nights.
-    brier : mean squared distance of the probabilities from the truth, 0 (best) to 2.
-    calibration : by bin of the decided class's probability: predictions, mean probability, share
-        that is right.
+    n_held_out : CCD images scored.
+    answers : by query, at least probability 0 where it takes one.
+    at_cut : those of the queries that take a least probability, at the greatest one.
+    exposures : scores of the votes by class, and of good or bad; None where nothing has voted.
     """
 
     model: Model
     scores: dict[float, Scores]
     split: str
     held_out: tuple[str, ...]
-    brier: float
-    calibration: pa.Table
+    n_held_out: int
+    answers: Mapping[str, Answer]
+    at_cut: Mapping[str, Answer]
+    exposures: tuple[Scores, Scores] | None
+
+    @property
+    def cut(self) -> float:
+        """The greatest least probability."""
+        return max(self.scores)
+
+    @property
+    def brier(self) -> float:
+        """Mean squared distance of the probabilities from the truth, 0 (best) to 2."""
+        return float(self._own("score_summary")["brier"])
+
+    @property
+    def calibration(self) -> pa.Table:
+        """By bin of the decided class's probability: predictions, its mean, share right."""
+        return self.answers["score_calibration"].rows
+
+    @property
+    def any_bad(self) -> dict[str, Any]:
+        """Precision, recall and counts of good or bad, whatever class."""
+        return next(
+            row for row in self.answers["score_groups"].rows.to_pylist() if row["part"] == ALL
+        )
+
+    @property
+    def leak(self) -> float | None:
+        """How much better a split by image makes the accuracy look; None where it is the split."""
+        rows = {row["split"]: row for row in self.answers["score_summary"].rows.to_pylist()}
+        if self.split == IMAGE or IMAGE not in rows:
+            return None
+        return float(rows[IMAGE]["accuracy"] - rows[self.split]["accuracy"])
 
     def table(self) -> pa.Table:
         """Return one row per cut and class, and one over all classes."""
@@ -58,34 +108,53 @@ class Evaluation:
             columns[f"as {name}"] = counts[:, index].tolist()
         return pa.table(columns)
 
+    def _own(self, query: str) -> dict[str, Any]:
+        rows = self.answers[query].rows.to_pylist()
+        return next(row for row in rows if row["split"] == self.split)
+
 
 def score_table(summary: TrainSummary) -> pa.Table:
     """Return the scores of a training, by split, cut and class: the leak in two lines."""
     split = str(summary.model.card["split"]["by"])
     splits = [(split, summary.scores)]
-    if split != "image":
-        splits.append(("image", summary.image_scores))
+    if split != IMAGE:
+        splits.append((IMAGE, summary.image_scores))
     return _table(splits)
 
 
-def evaluate(lake: Lake, model: str, output: Path | None = None) -> Evaluation:
+def evaluate(
+    lake: Lake,
+    model: str,
+    output: Path | None = None,
+    *,
+    images: Path | None = None,
+    per_class: int = 6,
+) -> Evaluation:
     """Score a model on the nights that it was not trained on.
 
-    Labels that came since count too where whole nights were held out. With `output`, the folder
-    gets ``scores.csv``, ``confusion.csv``, ``calibration.csv`` and ``scores.json``.
+    Labels that came since count too where whole nights were held out; what is scored stands in the
+    table `holdouts` afterwards. Votes that the lake has of the held-out exposures are scored too.
+
+    Parameters
+    ----------
+    output : folder of the report: ``index.html``, its tables as CSV, its plots, ``scores.json``.
+    images : folder of the survey's images, for thumbnails of the worst mistakes.
+    per_class : mistakes shown of each class.
 
     Raises
     ------
     SurveyError : no such model, nothing held out, or a sample that is no longer the one that was
         divided, where the division was not by night.
     """
+    if per_class < 0:
+        raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
     for embedder, settings in zip(test.features.embedders, test.settings, strict=True):
         trained.check_vectors(embedder, settings, embedder)
+    truth = true_classes(test, trained)
     probabilities = trained.probabilities(test.vectors)
-    cuts = [float(cut) for cut in trained.card["scores"]["image"]]
-    truth = _as_trained(trained, test)
+    cuts = [float(cut) for cut in trained.card["scores"][IMAGE]]
     scores = {
         cut: score(
             trained.classes,
@@ -97,17 +166,72 @@ def evaluate(lake: Lake, model: str, output: Path | None = None) -> Evaluation:
         )
         for cut in cuts
     }
+    holdouts = keep_holdouts(lake, trained, test)
+    asked = _Asked(
+        lake,
+        model,
+        {
+            TABLE: holdouts.append_column("model", pa.array([model] * len(holdouts), pa.string())),
+            "predictions": prediction_rows(trained, test, probabilities),
+        },
+    )
     evaluation = Evaluation(
         model=trained,
         scores=scores,
         split=str(trained.card["split"]["by"]),
         held_out=tuple(test.nights[index] for index in np.unique(test.night)),
-        brier=float(((probabilities - np.eye(len(trained.classes))[truth]) ** 2).sum(1).mean()),
-        calibration=_calibration(truth, probabilities, decide(probabilities, trained.good_first)),
+        n_held_out=len(test),
+        answers=asked.every(0.0, per_class),
+        at_cut=asked.at(max(cuts)),
+        exposures=None,
     )
+    if "held_out_exposures" in evaluation.answers:
+        rows = evaluation.answers["held_out_exposures"].rows
+        order = Vocabulary.of_lake(lake.root).classes
+        evaluation = replace(evaluation, exposures=_score_votes(rows, order))
     if output is not None:
-        _write(evaluation, output)
+        from classifiers.report import write_report
+
+        write_report(evaluation, output, images)
     return evaluation
+
+
+class _Asked:
+    """The named queries, asked of a lake in which `given` stands for some tables."""
+
+    # Queries that take a least probability, those that take none, and those about exposures.
+    AT_CUT = ("score_summary", "score_classes", "score_confusion", "score_groups")
+    PLAIN = (
+        "score_calibration",
+        "score_thresholds",
+        "score_average_precision",
+        "score_top",
+        "score_looks",
+    )
+    OF_VOTES = ("held_out_exposures", "score_exposures", "score_shares")
+
+    def __init__(self, lake: Lake, model: str, given: Mapping[str, pa.Table]) -> None:
+        self.lake, self.model, self.given = lake, model, given
+
+    def every(self, min_probability: float, per_class: int) -> dict[str, Answer]:
+        answers = self.at(min_probability)
+        for query in self.PLAIN:
+            answers[query] = self._ask(query)
+        answers["score_mistakes"] = self._ask("score_mistakes", per_class=per_class)
+        if self.lake.partitions("votes", model=self.model):
+            of_votes = {query: self._ask(query) for query in self.OF_VOTES}
+            # Votes may be of other nights alone.
+            if of_votes["held_out_exposures"].rows.num_rows:
+                answers |= of_votes
+        return answers
+
+    def at(self, min_probability: float) -> dict[str, Answer]:
+        return {query: self._ask(query, min_probability=min_probability) for query in self.AT_CUT}
+
+    def _ask(self, query: str, **parameters: float) -> Answer:
+        bound: dict[str, str | float] = {"model": self.model, **parameters}
+        rows = run_query(self.lake, query, bound, given=self.given)
+        return Answer(query, bound, rows, filled_sql(self.lake, query, bound))
 
 
 def _held_out(lake: Lake, model: Model) -> Sample:
@@ -140,35 +264,24 @@ def _held_out(lake: Lake, model: Model) -> Sample:
     return sample.take(divide(sample, split["by"], split["test_fraction"], model.card["seed"]))
 
 
-def _as_trained(model: Model, test: Sample) -> np.ndarray:
-    """Return the true classes as indices of the model's classes."""
-    unknown = {test.classes[index] for index in np.unique(test.labels)} - set(model.classes)
-    if unknown:
-        raise SurveyError(
-            f"there are labels now of {', '.join(sorted(unknown))}, which model {model.name} does "
-            "not know; train again"
-        )
-    order = [model.classes.index(name) if name in model.classes else -1 for name in test.classes]
-    return np.array(order)[test.labels]
-
-
-def _calibration(
-    truth: np.ndarray, probabilities: np.ndarray, decided: np.ndarray, n_bins: int = 10
-) -> pa.Table:
-    highest = probabilities[np.arange(len(decided)), decided]
-    right = decided == truth
-    edges = np.linspace(0, 1, n_bins + 1)
-    place = np.clip(np.digitize(highest, edges) - 1, 0, n_bins - 1)
-    used = [index for index in range(n_bins) if (place == index).any()]
-    return pa.table(
-        {
-            "from": [float(edges[index]) for index in used],
-            "to": [float(edges[index + 1]) for index in used],
-            "n": [int((place == index).sum()) for index in used],
-            "probability": [float(highest[place == index].mean()) for index in used],
-            "right": [float(right[place == index].mean()) for index in used],
-        }
+def _score_votes(rows: pa.Table, order: Sequence[str]) -> tuple[Scores, Scores]:
+    """Return the scores of exposures (rows of `held_out_exposures`): by class, good or bad."""
+    true, voted = rows["class"].to_pylist(), rows["voted"].to_pylist()
+    classes = tuple(name for name in order if name in {*true, *voted})
+    night = np.unique(rows["night"].to_numpy(), return_inverse=True)[1]
+    by_class = score_decided(
+        classes,
+        np.array([classes.index(name) for name in true]),
+        np.array([classes.index(name) for name in voted]),
+        night,
     )
+    good_or_bad = score_decided(
+        ("good", ANY_BAD),
+        np.array([name != "good" for name in true]).astype(int),
+        np.array([name != "good" for name in voted]).astype(int),
+        night,
+    )
+    return by_class, good_or_bad
 
 
 def _table(splits: Sequence[tuple[str, dict[float, Scores]]]) -> pa.Table:
@@ -187,6 +300,7 @@ def _table(splits: Sequence[tuple[str, dict[float, Scores]]]) -> pa.Table:
                         "support": one.support,
                         **_interval("precision", one.precision_interval),
                         **_interval("recall", one.recall_interval),
+                        **_interval("f1", one.f1_interval),
                     }
                 )
             rows.append(
@@ -197,10 +311,14 @@ def _table(splits: Sequence[tuple[str, dict[float, Scores]]]) -> pa.Table:
                     "recall": value.accuracy,
                     "f1": value.macro_f1,
                     "support": int(value.confusion.sum()),
+                    **_interval("precision", value.accuracy_interval),
+                    **_interval("recall", value.accuracy_interval),
+                    **_interval("f1", value.macro_f1_interval),
                 }
             )
     names = ["split", "min_probability", "class", "precision", "precision_low", "precision_high"]
-    names += ["recall", "recall_low", "recall_high", "f1", "support", "coverage"]
+    names += ["recall", "recall_low", "recall_high", "f1", "f1_low", "f1_high"]
+    names += ["support", "coverage"]
     return pa.table(
         {
             name: [
@@ -215,40 +333,3 @@ def _table(splits: Sequence[tuple[str, dict[float, Scores]]]) -> pa.Table:
 
 def _interval(name: str, bounds: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
-
-
-def _write(evaluation: Evaluation, folder: Path) -> None:
-    from pyarrow import csv
-
-    tables = {
-        "scores": evaluation.table(),
-        "confusion": evaluation.confusion(),
-        "calibration": evaluation.calibration,
-    }
-    for name, rows in tables.items():
-        write_atomically(folder / f"{name}.csv", partial(csv.write_csv, rows))
-    for cut, scores in evaluation.scores.items():
-        title = f"{evaluation.model.name}, probability >= {cut:g}, split by {evaluation.split}"
-        name = "confusion.png" if cut == 0 else f"confusion-{cut:g}.png"
-        write_atomically(
-            folder / name,
-            partial(plot_confusion, evaluation.model.classes, scores.confusion, title),
-        )
-    write_atomically(
-        folder / "calibration.png",
-        partial(plot_calibration, evaluation.calibration, evaluation.brier),
-    )
-    summary = {
-        "model": evaluation.model.name,
-        "sha256": evaluation.model.card["sha256"],
-        "split": evaluation.split,
-        "held_out": list(evaluation.held_out),
-        "brier": evaluation.brier,
-        "scores": {str(cut): value.to_dict() for cut, value in evaluation.scores.items()},
-    }
-    text = json.dumps(summary, indent=1) + "\n"
-    write_atomically(folder / "scores.json", partial(_write_text, text))
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text)

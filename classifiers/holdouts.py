@@ -59,6 +59,24 @@ def predicted_rows(
     return rows.append_column("probability", pa.array(surety))
 
 
+def prediction_rows(model: Model, test: Sample, probabilities: np.ndarray) -> pa.Table:
+    """Return what `predictions` would hold of the held-out CCDs, partition keys included."""
+    best = decide(probabilities, model.good_first)
+    camera, night = _place(test)
+    return pa.table(
+        {
+            "model": pa.array([model.name] * len(test), pa.string()),
+            "camera": camera,
+            "night": night,
+            "expnum": test.expnum.astype(np.int64),
+            "ccdnum": test.ccdnum.astype(np.int16),
+            "class": pa.array(model.classes).take(pa.array(best)),
+            "probability": probabilities[np.arange(len(best)), best].astype(np.float32),
+            "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
+        }
+    )
+
+
 def true_classes(test: Sample, model: Model) -> np.ndarray:
     """Return the true classes (n,) as indices of the model's classes.
 
@@ -70,13 +88,13 @@ def true_classes(test: Sample, model: Model) -> np.ndarray:
 
 
 def _rows(split: str, test: Sample, classes: tuple[str, ...]) -> pa.Table:
-    groups = [test.nights[index].split("/", 1) for index in test.night]
+    camera, night = _place(test)
     return pa.table(
         {
             "split": pa.array([split] * len(test), pa.string()),
             "release": pa.array([test.release] * len(test), pa.string()),
-            "camera": pa.array([camera for camera, _ in groups], pa.string()),
-            "night": pa.array([int(night) for _, night in groups], pa.int32()),
+            "camera": camera,
+            "night": night,
             "expnum": test.expnum.astype(np.int64),
             "ccdnum": test.ccdnum.astype(np.int16),
             "class": pa.array(test.classes).take(pa.array(test.labels)),
@@ -84,6 +102,13 @@ def _rows(split: str, test: Sample, classes: tuple[str, ...]) -> pa.Table:
             "weight": test.weights.astype(np.float64),
         }
     )
+
+
+def _place(test: Sample) -> tuple[pa.Array, pa.Array]:
+    """Return camera and night of each CCD."""
+    groups = [test.nights[index].split("/", 1) for index in test.night]
+    cameras = pa.array([camera for camera, _ in groups], pa.string())
+    return cameras, pa.array([int(night) for _, night in groups], pa.int32())
 
 
 def _places(test: Sample, classes: tuple[str, ...], who: str) -> np.ndarray:

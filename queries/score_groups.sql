@@ -9,36 +9,30 @@ own as (
 
 ),
 
-bands as (
-
-    select release, camera, night, expnum, any_value(band) as band
-    from exposures
-    group by all
-
-),
-
 scored as (
 
     select
         holdouts.camera,
-        bands.band,
+        exposures.band,
         holdouts.night,
         holdouts.class,
         own.class as predicted,
         own.probability >= $min_probability::float as is_kept
     from holdouts
     inner join own using (camera, night, expnum, ccdnum)
-    left join bands
-        on bands.release = holdouts.release
-        and bands.camera = holdouts.camera
-        and bands.night = holdouts.night
-        and bands.expnum = holdouts.expnum
+    left join exposures
+        on exposures.release = holdouts.release
+        and exposures.camera = holdouts.camera
+        and exposures.night = holdouts.night
+        and exposures.expnum = holdouts.expnum
     where holdouts.model = $model and holdouts.predicted is null
 
 ),
 
 grouped as (
 
+    select 'all' as part, 'all' as name, * from scored
+    union all by name
     select 'camera' as part, camera as name, * from scored
     union all by name
     select 'band' as part, coalesce(band, 'not known') as name, * from scored
@@ -73,4 +67,4 @@ select
     n_hits / nullif(n_bad, 0) as recall,
     n_right / nullif(n, 0) as accuracy
 from counts
-order by list_position(['camera', 'band', 'night'], part), name
+order by list_position(['all', 'camera', 'band', 'night'], part), name

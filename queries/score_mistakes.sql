@@ -66,6 +66,7 @@ words as (
         string_agg(distinct source, ', ' order by source) as sources,
         string_agg(distinct reason, '; ' order by reason) as reasons
     from labels
+    semi join placed using (release, camera, night, expnum, ccdnum)
     group by all
 
 )
