@@ -35,6 +35,7 @@ TYPES = (
     "classifiers.forest.TwoStep",
     "classifiers.imputer.ColumnImputer",
     "classifiers.neighbours.WeightedNeighbours",
+    "classifiers.surprise.Surprise",
     "sklearn.tree._tree.Tree",
 )
 

@@ -110,9 +110,14 @@ class TwoStep(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, deviations: np.ndarray) -> np.ndarray:
         """Return (n, n_classes): of good, and of each bad class times that of being bad."""
+        bad, kinds = self.predict_steps(deviations)
+        return np.concatenate([1 - bad[:, None], bad[:, None] * kinds], axis=1)
+
+    def predict_steps(self, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of being bad, (n,), and if so, of each bad class, (n, n_bad)."""
         check_is_fitted(self)
-        bad = self.detector_.predict_proba(np.abs(deviations))[:, 1:]
-        return np.concatenate([1 - bad, bad * self.sorter_.predict_proba(deviations)], axis=1)
+        bad = self.detector_.predict_proba(np.abs(deviations))[:, 1]
+        return bad, self.sorter_.predict_proba(deviations)
 
     def predict(self, deviations: np.ndarray) -> np.ndarray:
         """Return the most probable class."""

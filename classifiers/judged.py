@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 
-from classifiers.judge import read_summaries
+from classifiers.exposures import describe, described_inputs
 from classifiers.model import Model
-from classifiers.vectors import input_fingerprints
+from classifiers.vectors import NightVectors, ccd_keys, read_vectors
 from lake.errors import SurveyError
 from lake.store import Lake, Partition
 
@@ -22,10 +20,8 @@ _CONFIRMS = 0.5
 
 def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
     """Return the fingerprints, beside the predictions', that decide a learned vote."""
-    # The summaries of exposures have the number of the band, whatever the CCDs' context is.
-    features = replace(model.features, context="band", columns=())
     vectors = _vectors(lake, model, predictions)
-    return {"model": model.fingerprint, **input_fingerprints(lake, vectors, features)}
+    return {"model": model.fingerprint, **described_inputs(lake, vectors, model.features)}
 
 
 def judged_votes(
@@ -40,19 +36,16 @@ def judged_votes(
     """
     if model.judge is None:
         raise SurveyError(
-            f"model {model.name} cannot judge exposures; train one with --classifier two-step, or "
-            "vote with --rule share"
+            f"model {model.name} cannot judge exposures; train it with --judge, or vote "
+            "with --rule share"
         )
     vectors = _vectors(lake, model, predictions)
     model.check_night(lake, vectors)
-    _check_predictions(model, predictions)
-    exposures, summaries, n_ccds = read_summaries(lake, vectors, model.features)
-    chances = model.judge.probabilities(summaries)
-    rows = lake.read("predictions", dict(predictions.keys), ["expnum", "probabilities"])
-    shares = (
-        rows["probabilities"].combine_chunks().values.to_numpy().reshape(-1, len(model.classes))
-    )
-    exposure = np.searchsorted(exposures, rows["expnum"].to_numpy())
+    shares, night = _predicted(lake, model, predictions, vectors)
+    described = describe(lake, vectors, night, shares)
+    exposures, n_ccds = described.expnum, described.n_ccds
+    chances = model.judge.probabilities(described.vectors)
+    exposure = np.searchsorted(exposures, night.expnum)
     # Single precision on both sides, as SQL on the table compares.
     flagged = (1 - shares[:, 0]).astype(np.float32) >= np.float32(min_probability)
     n_bad = np.bincount(exposure[flagged], minlength=len(exposures))
@@ -67,6 +60,8 @@ def judged_votes(
     local = model.judge.extents[worst] < _WHOLE
     confirmed = np.zeros(len(exposures), dtype=bool)
     confirmed[exposure[1 - shares[:, 0] >= _CONFIRMS]] = True
+    # What is beyond anything good needs no CCD to confirm it; which CCDs it strikes is not known.
+    local &= confirmed | ~model.judge.is_far_out(described.vectors)
     judged &= ~local | confirmed
     found = judged | (n_bad > 0)
     whole = (judged & ~local) | (n_bad >= min_fraction * n_ccds)
@@ -95,10 +90,24 @@ def _vectors(lake: Lake, model: Model, predictions: Partition) -> Partition:
     return found[0]
 
 
-def _check_predictions(model: Model, predictions: Partition) -> None:
+def _predicted(
+    lake: Lake, model: Model, predictions: Partition, vectors: Partition
+) -> tuple[np.ndarray, NightVectors]:
+    """Return the probabilities (n, n_classes) of a night's CCDs, and their vectors."""
     record = predictions.record()
     if record is None or record.inputs.get("model") != model.fingerprint:
         raise SurveyError(
             f"{predictions.name}: predicted by another version of model {model.name}; run "
             "`survey-qa predict` again"
         )
+    night = read_vectors(lake, vectors, model.features)
+    columns = ["expnum", "ccdnum", "probabilities"]
+    rows = lake.read("predictions", dict(predictions.keys), columns)
+    keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
+    if not np.array_equal(keys, ccd_keys(night.expnum, night.ccdnum)):
+        raise SurveyError(
+            f"{predictions.name}: not of the CCDs that have vectors now; run `survey-qa predict` "
+            "again"
+        )
+    shares = rows["probabilities"].combine_chunks().values.to_numpy()
+    return shares.reshape(-1, len(model.classes)), night

@@ -117,7 +117,7 @@ def save_model(
     import skops.io
 
     folder = model_folder(lake, name)
-    parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.pipeline}
+    parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.estimators}
     content = _canonical(skops.io.dumps(parts))
     complete = {
         **card,
@@ -179,10 +179,10 @@ def load_model(lake: Lake, name: str) -> Model:
                 f"{path}: names types that a model may not hold: {', '.join(untrusted)}; refused"
             )
         parts = skops.io.loads(content, trusted=list(TYPES))
-        estimator, pipeline = parts[CCDS], parts[EXPOSURES]
+        estimator, of_exposures = parts[CCDS], parts[EXPOSURES]
         judge = None
-        if pipeline is not None:
-            judge = ExposureJudge.from_dict(pipeline, card[EXPOSURES], card["classes"])
+        if of_exposures is not None:
+            judge = ExposureJudge.from_dict(of_exposures, card[EXPOSURES], card["classes"])
     except SurveyError:
         raise
     except Exception as error:  # whatever a hostile file provokes, the message names the file

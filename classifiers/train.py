@@ -11,7 +11,7 @@ from classifiers.card import model_card
 from classifiers.division import SPLITS, divide, fit_part, held_out_scores, probabilities_of
 from classifiers.features import Features
 from classifiers.holdouts import IMAGE, keep_holdouts, predicted_rows
-from classifiers.judge import exposure_sample, fit_judge
+from classifiers.judge import judge_scores, learn_judge
 from classifiers.metrics import Scores
 from classifiers.model import Model, model_folder, save_model
 from classifiers.sample import read_sample
@@ -65,6 +65,7 @@ def train(
     nights: Sequence[str] | None = None,
     context: str | None = None,
     columns: Sequence[str] = (),
+    judge: bool | None = None,
     progress: Progress | None = None,
 ) -> TrainSummary:
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
@@ -78,8 +79,9 @@ def train(
     seed : decides sample, split and fit; the same seed gives the same model bit for bit.
     embedders, context, columns : the inputs, see `classifiers.features.Features`; no context means
         what suits the classifier (`estimators.CONTEXT`).
-    classifier : ``knn``, the paper's, or ``two-step`` (`classifiers.forest`), which also learns to
-        judge whole exposures (`classifiers.judge`).
+    classifier : ``knn``, the paper's, or another of `estimators.CLASSIFIERS`.
+    judge : whether to learn to judge whole exposures too (`classifiers.judge`); None for what suits
+        the classifier: ``two-step`` does.
     search : ``none`` for the default settings, the paper's; ``halving`` to find better ones of
         `candidates` on the side that is learned from (`classifiers.search`), over `workers`
         processes.
@@ -119,7 +121,11 @@ def train(
     settings = None if found is None else found.settings
     estimator = fit_part(learn, classifier, seed, settings)
     good_first = classifier in estimators.GOOD_FIRST
-    judge = fit_judge(*exposure_sample(lake, learn), seed) if good_first else None
+    judges = None
+    if good_first if judge is None else judge:
+        judges = learn_judge(
+            lake, learn, lambda part: fit_part(part, classifier, seed, settings), seed
+        )
     tick()
     cuts = sorted({0.0, min_probability})
     scores = held_out_scores(test, probabilities_of(estimator, test), cuts, good_first)
@@ -142,7 +148,8 @@ def train(
         seed=seed,
         found=found,
     )
-    saved = save_model(lake, model, estimator, judge, card)
+    card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
+    saved = save_model(lake, model, estimator, judges, card)
     beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
     keep_holdouts(lake, saved, test, None if split == IMAGE else beside)
     return TrainSummary(

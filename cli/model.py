@@ -57,6 +57,13 @@ def train(
         Classifier,
         typer.Option(help="knn: the paper's; two-step: good or bad, then which, and exposures."),
     ] = Classifier.knn,
+    judge: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether to learn to judge whole exposures too, for vote --rule learned; when not "
+            "given, two-step does."
+        ),
+    ] = None,
     vector_context: Annotated[
         Context,
         typer.Option("--context", help="Join each CCD's vector with its exposure's or night's."),
@@ -103,6 +110,7 @@ def train(
             nights=night,
             classifier=classifier.value,
             context=vector_context.value,
+            judge=judge,
             columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
             split=split.value,
             test_fraction=test_fraction,
@@ -176,7 +184,9 @@ def vote(
     model: ModelOption,
     rule: Annotated[
         Rule,
-        typer.Option(help="share: of bad CCDs, as published; learned: whole exposures (two-step)."),
+        typer.Option(
+            help="share: of bad CCDs, as published; learned: exposures at once (train --judge)."
+        ),
     ] = Rule.share,
     min_probability: MinProbability = 0.9,
     min_fraction: MinFraction = 0.5,
