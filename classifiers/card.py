@@ -35,6 +35,7 @@ def model_card(
     split: str,
     test_fraction: float,
     classifier: str,
+    class_weight: str,
     seed: int,
     found: Search | None,
 ) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def model_card(
         "context": features.context,
         "columns": list(features.columns),
         "classifier": classifier,
+        "class_weight": class_weight,
         "settings": None if found is None else dict(found.settings),
         "steps": estimators.settings(estimator),
         "training": {

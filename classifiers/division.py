@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
+from classifiers.class_weight import NONE, reweighted
 from classifiers.metrics import Scores, score
 from classifiers.sample import Sample
 from lake.errors import SurveyError
@@ -60,16 +61,23 @@ def divide(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarr
 
 
 def fit_part(
-    part: Sample, classifier: str, seed: int, settings: Mapping[str, Any] | None = None
+    part: Sample,
+    classifier: str,
+    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    class_weight: str = NONE,
 ) -> Pipeline:
     """Return `classifier`, fitted to all of `part`; `settings` as in `estimators.build`.
 
+    `class_weight` is as in `classifiers.class_weight.reweighted`.
+
     Raises
     ------
-    SurveyError : it cannot be fitted.
+    SurveyError : it cannot be fitted, or a class weight that does not apply.
     """
+    weights = reweighted(part.labels, part.weights, part.classes, class_weight)
     estimator = estimators.build(classifier, part.layout, len(part), seed, settings)
-    return estimators.fit(estimator, part.vectors, part.labels, part.weights)
+    return estimators.fit(estimator, part.vectors, part.labels, weights)
 
 
 def probabilities_of(estimator: Pipeline, part: Sample) -> np.ndarray:

@@ -9,16 +9,17 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from classifiers import knn
+from classifiers import boosted, knn
 from classifiers.features import Layout
 from classifiers.forest import Deviations, TwoStep
 from classifiers.imputer import ColumnImputer
+from classifiers.logistic import LogisticProbe
 from lake.errors import SurveyError
 
 #: The names that `build` knows.
-CLASSIFIERS = ("knn", "two-step")
+CLASSIFIERS = ("knn", "two-step", "logistic", "boosted")
 #: What each classifier's vectors are joined with unless told otherwise.
-CONTEXT = {"knn": "none", "two-step": "band"}
+CONTEXT = {"knn": "none", "two-step": "band", "logistic": "none", "boosted": "band"}
 
 #: Classifiers that decide between good and bad before the class.
 GOOD_FIRST = ("two-step",)
@@ -31,11 +32,15 @@ TREES = 100
 
 #: Types that a model file may hold, beside those that skops takes for harmless.
 TYPES = (
+    "classifiers.boosted.BoostedTrees",
+    "classifiers.boosted.VectorReducer",
     "classifiers.forest.Deviations",
     "classifiers.forest.TwoStep",
     "classifiers.imputer.ColumnImputer",
+    "classifiers.logistic.LogisticProbe",
     "classifiers.neighbours.WeightedNeighbours",
     "classifiers.surprise.Surprise",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )
 
@@ -58,6 +63,12 @@ def build(
     components, VarianceThreshold 0.001, and 7 neighbours by the L1 distance.
     ``two-step`` asks whether an image is good, by how far it is from what is usual, and then what
     is wrong with it (`classifiers.forest`).
+    ``logistic`` is a linear probe (`classifiers.logistic`), fitted in minutes to millions.
+    ``boosted`` boosts trees on histograms (`classifiers.boosted`).
+
+    Raises
+    ------
+    SurveyError : an unknown name.
     """
     steps: list[tuple[str, Any]] = []
     if layout.columns:
@@ -73,6 +84,10 @@ def build(
                 ("classifier", TwoStep(TREES, min_samples_leaf=2, seed=seed)),
             ]
         )
+    if name == "logistic":
+        return Pipeline([*steps, ("classifier", LogisticProbe())])
+    if name == "boosted":
+        return Pipeline([*steps, *boosted.steps(layout, n_samples, seed)])
     raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
 
 
@@ -93,7 +108,9 @@ def probabilities(estimator: Pipeline, vectors: np.ndarray, n_classes: int) -> n
     """Return (n, n_classes) float32; a class that was absent in training has probability 0."""
     result = np.zeros((len(vectors), n_classes), dtype=np.float32)
     if len(vectors):
-        result[:, estimator.classes_] = estimator.predict_proba(vectors)
+        # The last bits of a product depend on the number of threads that share it.
+        with threadpool_limits(1, user_api="blas"):
+            result[:, estimator.classes_] = estimator.predict_proba(vectors)
     return result
 
 

@@ -25,16 +25,19 @@ class ColumnImputer(TransformerMixin, BaseEstimator):
     def fit(self, vectors: np.ndarray, labels: np.ndarray) -> ColumnImputer:
         """Learn the medians of the vectors (n, d) labelled 0, good."""
         good = vectors[labels == 0, -self.n_columns :]
-        self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True).fit(good)
+        self.medians_ = (
+            SimpleImputer(strategy="median", keep_empty_features=True).fit(good).statistics_
+        )
         self.n_features_in_ = vectors.shape[1]
         return self
 
     def transform(self, vectors: np.ndarray) -> np.ndarray:
         """Return the vectors (n, d), filled in; the same array where nothing is missing."""
         check_is_fitted(self)
-        columns = vectors[:, -self.n_columns :]
-        if not np.isnan(columns).any():
+        missing = np.isnan(vectors[:, -self.n_columns :])
+        if not missing.any():
             return vectors
         filled = vectors.copy()
-        filled[:, -self.n_columns :] = self.imputer_.transform(columns)
+        columns = filled[:, -self.n_columns :]
+        columns[:] = np.where(missing, self.medians_, columns)
         return filled

@@ -8,6 +8,8 @@ from typing import Any
 
 from classifiers import estimators
 from classifiers.card import model_card
+from classifiers.class_weight import NONE
+from classifiers.class_weight import parse as parse_class_weight
 from classifiers.division import SPLITS, divide, fit_part, held_out_scores, probabilities_of
 from classifiers.features import Features
 from classifiers.holdouts import IMAGE, keep_holdouts, predicted_rows
@@ -65,6 +67,7 @@ def train(
     nights: Sequence[str] | None = None,
     context: str | None = None,
     columns: Sequence[str] = (),
+    class_weight: str = NONE,
     judge: bool | None = None,
     progress: Progress | None = None,
 ) -> TrainSummary:
@@ -85,6 +88,7 @@ def train(
     search : ``none`` for the default settings, the paper's; ``halving`` to find better ones of
         `candidates` on the side that is learned from (`classifiers.search`), over `workers`
         processes.
+    class_weight : how much each class counts, see `classifiers.class_weight`.
     test_fraction : share of the sample that is held out.
     split : what is kept on one side: ``night``, ``exposure`` or ``image``.
     min_probability : the cut at which scores are given beside those of all predictions.
@@ -95,6 +99,7 @@ def train(
     """
     model_folder(lake, model)  # a name that cannot be used is better known before the work
     _check(search, split, classifier, test_fraction, min_probability)
+    parse_class_weight(class_weight)
     if search != "none":
         check_search(classifier, candidates, workers)
     names = (embedders,) if isinstance(embedders, str) else tuple(embedders)
@@ -119,12 +124,12 @@ def train(
             progress=progress,
         )
     settings = None if found is None else found.settings
-    estimator = fit_part(learn, classifier, seed, settings)
+    estimator = fit_part(learn, classifier, seed, settings, class_weight)
     good_first = classifier in estimators.GOOD_FIRST
     judges = None
     if good_first if judge is None else judge:
         judges = learn_judge(
-            lake, learn, lambda part: fit_part(part, classifier, seed, settings), seed
+            lake, learn, lambda part: fit_part(part, classifier, seed, settings, class_weight), seed
         )
     tick()
     cuts = sorted({0.0, min_probability})
@@ -132,7 +137,7 @@ def train(
     tick()
     at_random = divide(sample, IMAGE, test_fraction, seed)
     image_test = sample.take(at_random)
-    leaky = fit_part(sample.take(~at_random), classifier, seed, settings)
+    leaky = fit_part(sample.take(~at_random), classifier, seed, settings, class_weight)
     image_probabilities = probabilities_of(leaky, image_test)
     image_scores = held_out_scores(image_test, image_probabilities, cuts, good_first)
     tick()
@@ -145,6 +150,7 @@ def train(
         split=split,
         test_fraction=test_fraction,
         classifier=classifier,
+        class_weight=class_weight,
         seed=seed,
         found=found,
     )

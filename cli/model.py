@@ -20,7 +20,10 @@ ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
 Context = StrEnum("Context", ["none", "exposure", "band"])
 MinProbability = Annotated[float, typer.Option(help="Least probability of a bad CCD that counts.")]
 MinFraction = Annotated[float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")]
-Classifier = StrEnum("Classifier", {"knn": "knn", "two_step": "two-step"})
+Classifier = StrEnum(
+    "Classifier",
+    {"knn": "knn", "two_step": "two-step", "logistic": "logistic", "boosted": "boosted"},
+)
 Rule = StrEnum("Rule", ["share", "learned"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
 Search = StrEnum("Search", ["none", "halving"])
@@ -55,7 +58,11 @@ def train(
     ] = None,
     classifier: Annotated[
         Classifier,
-        typer.Option(help="knn: the paper's; two-step: good or bad, then which, and exposures."),
+        typer.Option(
+            help="knn: the paper's; two-step: good or bad, then which, and exposures; logistic: a "
+            "linear probe, quick on millions of CCDs; boosted: trees, for features that mean "
+            "something each."
+        ),
     ] = Classifier.knn,
     judge: Annotated[
         bool | None,
@@ -65,15 +72,27 @@ def train(
         ),
     ] = None,
     vector_context: Annotated[
-        Context,
-        typer.Option("--context", help="Join each CCD's vector with its exposure's or night's."),
-    ] = Context.none,
+        Context | None,
+        typer.Option(
+            "--context",
+            help="Join each CCD's vector with its exposure's median, and the number of its band; "
+            "when not given, what suits the classifier.",
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,…", help="Columns of the CCD table to learn from too: fwhm,ccdskycounts."
         ),
     ] = None,
+    class_weight: Annotated[
+        str,
+        typer.Option(
+            metavar="none|balanced|CLASS=SHARE,…",
+            help="How much classes count: as in the lists, all alike, or as they are known to be "
+            "(good=0.97; the others share the rest).",
+        ),
+    ] = "none",
     split: Annotated[
         Split, typer.Option(help="What is kept on one side when part is held out.")
     ] = Split.night,
@@ -109,9 +128,10 @@ def train(
             sources=source or (),
             nights=night,
             classifier=classifier.value,
-            context=vector_context.value,
+            context=vector_context.value if vector_context else None,
             judge=judge,
             columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
+            class_weight=class_weight,
             split=split.value,
             test_fraction=test_fraction,
             good=good,
