@@ -33,7 +33,7 @@ STAGE = "search"
 #: One in so many candidates goes on, with so many times the images.
 FACTOR = 3
 FOLDS = 3
-#: Least images of a class in each fold, as far as there are any.
+#: Least images of a class in each fold, as far as there are that many.
 _LEAST = 4
 
 
@@ -166,7 +166,7 @@ def find_settings(
     drawn = draw(classifier, candidates, seed)
     folds = assign_folds(sample, seed)
     n_folds = int(folds.max()) + 1
-    order = _order(sample.labels, folds, seed)
+    shares = entry_shares(sample.labels, folds, seed)
     rungs = schedule(len(drawn), len(sample), 2 * n_folds * len(sample.classes))
     histories = _open(lake, model, rungs, _record(sample, classifier, drawn, folds, seed))
     n_kept = sum(len(history.rows) for history in histories)
@@ -175,7 +175,7 @@ def find_settings(
     n_samples = []
     for history in histories:
         rung = history.rung
-        rows = np.flatnonzero(order < _kept(rung.share, sample.labels, folds))
+        rows = np.flatnonzero(shares < rung.share)
         part, part_folds = sample.take(rows), folds[rows]
         n_samples.append(len(part))
         tasks = [(candidate, fold) for candidate in alive for fold in range(n_folds)]
@@ -268,31 +268,20 @@ def assign_folds(sample: Sample, seed: int) -> np.ndarray:
     return np.unique(fold, return_inverse=True)[1]
 
 
-def _order(labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
-    """Return the place of each image, (n,), in a random order of those of its class and fold.
+def entry_shares(labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
+    """Return above which share of all images each one belongs to a subsample, (n,).
 
-    The first so many of each make a subsample that has every class and fold, of as many nights and
-    exposures as it can, and that lies within every larger one.
+    Subsamples lie within one another. Each has that share of every class in every fold, and no
+    fewer than a few, drawn at random: of as many nights and exposures as it can.
     """
     rng = np.random.default_rng(seed)
-    place = np.empty(len(labels), dtype=np.intp)
-    for members in _strata(labels, folds):
-        place[members] = rng.permutation(len(members))
-    return place
-
-
-def _kept(share: float, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return how many images of its class and fold a subsample of that share has, (n,)."""
-    kept = np.empty(len(labels), dtype=np.intp)
-    for members in _strata(labels, folds):
-        kept[members] = max(round(share * len(members)), _LEAST)
-    return kept
-
-
-def _strata(labels: np.ndarray, folds: np.ndarray) -> Iterator[np.ndarray]:
+    shares = np.empty(len(labels))
     for label in np.unique(labels):
         for fold in np.unique(folds):
-            yield np.flatnonzero((labels == label) & (folds == fold))
+            members = np.flatnonzero((labels == label) & (folds == fold))
+            place = rng.permutation(len(members))
+            shares[members] = np.where(place < _LEAST, 0, place / max(len(members), 1))
+    return shares
 
 
 def _record(

@@ -151,14 +151,17 @@ def _show(result: Comparison, metric: str, by_class: bool, split: str) -> None:
             line["support"] = row["support"]
         else:
             line |= {head: _spread(row, name) for name, head in _HEADS.items()}
-            line[f"difference of {_HEADS[metric]}"] = _difference(row)
+            if len(result.contenders) > 1:
+                line[f"difference of {_HEADS[metric]}"] = _difference(row)
         shown.append(line)
     # A column that says the same of every row says nothing.
     for name in ("model", "context", "columns"):
         if len({line[name] for line in shown}) == 1:
             for line in shown:
                 del line[name]
-    title = f"split by {split}, mean ± standard deviation over {len(result.n_test)} seeds; "
+    n_seeds = len(result.n_test)
+    spread = f", mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else ""
+    title = f"split by {split}{spread}; "
     title += f"CCD images with {cut}" if by_class else f"coverage: share with {cut}"
     emit(pa.Table.from_pylist(shown), title=title)
     left_out = f"; {result.n_left_out:,} without a vector of all" if result.n_left_out else ""
@@ -166,7 +169,7 @@ def _show(result: Comparison, metric: str, by_class: bool, split: str) -> None:
         f"{result.n_train[0]:,} CCD images learned from, {result.n_test[0]:,} held out with the "
         f"first seed{left_out}"
     )
-    if not by_class and len(shown) > 1 and len(result.n_test) > 1:
+    if not by_class and len(shown) > 1 and n_seeds > 1:
         say("differences are from the first row, with a 95 % interval for divisions that overlap")
 
 
