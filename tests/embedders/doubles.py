@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from embedders.engine import run
+from lake.store import Lake
+
 
 class Mean:
     """Mean and scatter of an image; dies on demand.
@@ -60,3 +63,8 @@ class MeanOnDevice:
         vectors = np.array(batch, np.float32)
         vectors[vectors[:, 0] > self.spoil] = np.nan
         return vectors
+
+
+def embed_share(root: Path, images: Path, share: str) -> None:
+    """Embed a share of a lake with `Mean`, as the task of an array job does."""
+    run(Lake(root), Mean(), images, partitions=[share], workers=1)

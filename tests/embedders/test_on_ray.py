@@ -1,9 +1,11 @@
-"""A Ray cluster writes what one process does, also when an actor dies half way."""
+"""Ray writes what one process and what shares started together do, also when an actor dies."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +16,8 @@ import pytest
 from embedders.engine import Event, run
 from lake.errors import SurveyError
 from lake.store import Lake
-from tests.embedders.doubles import Mean
-from tests.embedders.skies import make
+from tests.embedders.doubles import Mean, embed_share
+from tests.embedders.skies import image_name, make
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -32,6 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.init(
         num_cpus=2,
         num_gpus=0,
+        object_store_memory=100_000_000,
         include_dashboard=False,
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": str(root)}},
@@ -49,7 +52,16 @@ def images(lake: Lake, tmp_path: Path) -> Path:
 
 
 def content(lake: Lake) -> dict[str, bytes]:
-    return {p.name: p.path.read_bytes() for p in lake.partitions("embeddings")}
+    """Vectors and failures, byte for byte."""
+    tables = ("embeddings", "failures")
+    return {p.name: p.path.read_bytes() for table in tables for p in lake.partitions(table)}
+
+
+def copy(lake: Lake, name: str) -> Lake:
+    """A lake with the same CCD rows and nothing else."""
+    root = lake.root.with_name(name)
+    shutil.copytree(lake.root / "ccds", root / "ccds")
+    return Lake(root)
 
 
 class Assassin(Mean):
@@ -66,7 +78,23 @@ class Assassin(Mean):
         return super().embed(images)
 
 
-def test_two_workers_one_of_them_killed(lake: Lake, images: Path, tmp_path: Path) -> None:
+def test_one_process_shares_and_ray_with_an_actor_killed(
+    lake: Lake, images: Path, tmp_path: Path
+) -> None:
+    (images / image_name("20140102", 12)).write_bytes(b"not a FITS file")
+    alone, shared = copy(lake, "alone"), copy(lake, "shared")
+    assert run(alone, Mean(), images, workers=1).n_failed == 4
+
+    context = multiprocessing.get_context("spawn")
+    shares = [
+        context.Process(target=embed_share, args=(shared.root, images, f"{n}/3")) for n in (1, 2, 3)
+    ]
+    for share in shares:
+        share.start()
+    for share in shares:
+        share.join(60)
+    assert [share.exitcode for share in shares] == [0, 0, 0]
+
     mark = tmp_path / "mark"
     mark.touch()
     events: list[Event] = []
@@ -74,9 +102,10 @@ def test_two_workers_one_of_them_killed(lake: Lake, images: Path, tmp_path: Path
     assert not mark.exists()  # an actor did die
     assert summary.n_partitions + summary.n_skipped == 5 and not summary.remaining
     assert [event.n_partitions for event in events] == [1, 2, 3, 4, 5]
-    on_ray = content(lake)
-    run(lake, Mean(), images, workers=1, force=True)
-    assert content(lake) == on_ray
+
+    assert len(content(alone)) > 5
+    assert content(shared) == content(alone)
+    assert content(lake) == content(alone)
     assert run(lake, Mean(), images, engine="ray").n_skipped == 5
 
 
