@@ -162,13 +162,18 @@ def structure(
     return Structure(rows, embedder, method, **notes, skipped=False)
 
 
-def neighbour_space(vectors: np.ndarray, layout: Layout, seed: int = 0) -> np.ndarray:
-    """Return the vectors as the paper's classifier compares them, (n, at most 15)."""
+def neighbour_space(
+    vectors: np.ndarray, layout: Layout, seed: int = 0, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the vectors as the paper's classifier compares them, (n, at most 15) float32.
+
+    `labels` (n,), 0 for good, are needed where the vectors have columns of the CCD table.
+    """
     steps = estimators.build("knn", layout, len(vectors), seed)[:-1]
     # A sum over several threads depends on how many there are.
     with threadpool_limits(1):
         try:
-            return np.asarray(steps.fit_transform(vectors), dtype=np.float32)
+            return np.asarray(steps.fit_transform(vectors, labels), dtype=np.float32)
         except ValueError as error:
             raise SurveyError(f"the vectors have no structure to look at: {error}") from error
 
