@@ -36,7 +36,12 @@ class Watch:
 
     def _work(self) -> None:
         while not self._end.wait(self._period):
-            self.samples.append(sum(_proportional(pid) for pid in family(os.getpid())))
+            self.samples.append(held())
+
+
+def held() -> int:
+    """Return the bytes that this process and its descendants hold now, shared ones once."""
+    return sum(_proportional(pid) for pid in family(os.getpid()))
 
 
 def family(pid: int) -> list[int]:
