@@ -31,13 +31,19 @@ MakeSurvey = Callable[..., Survey]
 
 
 def write_vectors(
-    lake: Lake, night: str, expnum: np.ndarray, ccdnum: np.ndarray, vectors: np.ndarray, **settings
+    lake: Lake,
+    night: str,
+    expnum: np.ndarray,
+    ccdnum: np.ndarray,
+    vectors: np.ndarray,
+    embedder: str = "toy",
+    **settings,
 ) -> None:
-    """Commit one night of embeddings of the embedder ``toy``."""
+    """Commit one night of embeddings of an embedder."""
     flat = pa.array(vectors.astype(np.float16).ravel())
     lake.write(
         "embeddings",
-        {"embedder": "toy", "camera": "decam", "night": night},
+        {"embedder": embedder, "camera": "decam", "night": night},
         pa.table(
             {
                 "expnum": expnum,
