@@ -26,7 +26,7 @@ from lake.store import Lake
 
 Progress = Callable[[int, int], None]
 
-#: What a row stands for: a label as the list gives it, of an exposure or a CCD, or always a CCD.
+#: What a row stands for: all CCDs of an exposure that have one label, or each CCD by itself.
 UNITS = ("exposure", "ccd")
 #: Parts into which the nights are divided; each is judged by what the others taught.
 FOLDS = 5

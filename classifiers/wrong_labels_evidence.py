@@ -25,8 +25,9 @@ NEIGHBOURS = 10
 class Units:
     """What is judged: `member` (n_ccds,) says to which unit each CCD of the sample belongs.
 
-    `first` is a CCD of each unit, `whole` whether it stands for its exposure, `given` (n, classes)
-    which classes some list gives it; `words` are the lists and their words.
+    `first` is a CCD of each unit, `whole` whether the unit stands for an exposure (a list names it
+    as a whole, or several of its CCDs), `given` (n, classes) which classes some list gives it;
+    `words` are the lists and their words.
     """
 
     member: np.ndarray
@@ -70,10 +71,9 @@ def read_units(lake: Lake, sample: Sample, sources: Sequence[str], by: str) -> U
         given = {"release": sample.release, "sources": list(sources)}
         said = connection.sql(sql, params=given).to_arrow_table().to_pylist()
     keys = [
-        (sample.night[row], one["expnum"], 0 if by == "exposure" and one["is_whole"] else
-         one["ccdnum"], sample.labels[row])
+        (sample.night[row], one["expnum"], one["ccdnum"] if by == "ccd" else 0, sample.labels[row])
         for row, one in enumerate(said)
-    ]  # fmt: skip
+    ]
     names = {name: index for index, name in enumerate(sample.classes)}
     index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     member = np.array([index_of[key] for key in keys])
@@ -84,10 +84,11 @@ def read_units(lake: Lake, sample: Sample, sources: Sequence[str], by: str) -> U
         for name in one["classes"]:
             if name in names:
                 given_classes[unit, names[name]] = True
+    whole = np.array([said[row]["is_whole"] for row in first]) | (np.bincount(member) > 1)
     return Units(
         member=member,
         first=first,
-        whole=np.array([key[2] == 0 for key in index_of]),
+        whole=whole & (by != "ccd"),
         given=given_classes,
         words=[(said[row]["sources"], said[row]["reasons"]) for row in first],
     )

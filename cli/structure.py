@@ -110,7 +110,9 @@ def wrong_labels(
     ] = 100,
     by: Annotated[
         Unit,
-        typer.Option(help="exposure: one row for a label of a whole exposure; ccd: every CCD."),
+        typer.Option(
+            help="exposure: one row for a label of an exposure; ccd: every CCD by itself."
+        ),
     ] = Unit.exposure,
     classifier: Annotated[
         Classifier | None, typer.Option(help="With --embedder: which classifier (default: knn).")
