@@ -55,6 +55,7 @@ class Evaluation:
     answers : by query, at least probability 0 where it takes one.
     at_cut : those of the queries that take a least probability, at the greatest one.
     exposures : scores of the votes by class, and of good or bad; None where nothing has voted.
+    n_unreadable : images of mistakes that the report could not show.
     """
 
     model: Model
@@ -65,6 +66,7 @@ class Evaluation:
     answers: Mapping[str, Answer]
     at_cut: Mapping[str, Answer]
     exposures: tuple[Scores, Scores] | None
+    n_unreadable: int = 0
 
     @property
     def cut(self) -> float:
@@ -192,7 +194,7 @@ def evaluate(
     if output is not None:
         from classifiers.report import write_report
 
-        write_report(evaluation, output, images)
+        return replace(evaluation, n_unreadable=write_report(evaluation, output, images))
     return evaluation
 
 

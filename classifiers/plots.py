@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,23 @@ _STYLE: Any = {
 }
 
 
+P = ParamSpec("P")
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let `draw` draw in the style of the report."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: P.args, **options: P.kwargs) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_STYLE):
+            return draw(*arguments, **options)
+
+    return styled
+
+
+@_styled
 def confusion_figure(classes: Sequence[str], counts: np.ndarray, title: str) -> Figure:
     """Draw counts (n_classes, n_classes), true class by row, shaded by the share of the row."""
     figure, (axes,) = _figure(8.5, 7.5)
@@ -60,6 +78,7 @@ def confusion_figure(classes: Sequence[str], counts: np.ndarray, title: str) -> 
     return figure
 
 
+@_styled
 def calibration_figure(calibration: pa.Table, brier: float) -> Figure:
     """Draw the share that is right against the mean probability, and how many are so sure."""
     figure, (axes, below) = _figure(4.6, 4.8, 2, 1, height_ratios=(4, 1), sharex=True)
@@ -77,6 +96,7 @@ def calibration_figure(calibration: pa.Table, brier: float) -> Figure:
     return figure
 
 
+@_styled
 def threshold_figure(thresholds: Sequence[Mapping[str, Any]], total: int) -> Figure:
     """Draw good or bad: against the threshold, purity against completeness, and the effort.
 
@@ -107,19 +127,22 @@ def threshold_figure(thresholds: Sequence[Mapping[str, Any]], total: int) -> Fig
     return figure
 
 
+@_styled
 def class_curves_figure(thresholds: pa.Table, precisions: Mapping[str, float]) -> Figure:
     """Draw purity against completeness, a panel a class, its average precision above."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in thresholds.to_pylist():
         curves.setdefault(row["class"], []).append(row)
-    n_columns = min(4, len(curves))
+    n_columns = min(5, len(curves))
     n_rows = -(-len(curves) // n_columns)
-    figure, panels = _figure(9.6, 2.25 * n_rows + 0.2, n_rows, n_columns, sharex=True, sharey=True)
-    for axes, (name, rows) in zip(panels, curves.items(), strict=False):
+    figure, panels = _figure(9.6, 1.95 * n_rows + 0.3, n_rows, n_columns, sharex=True, sharey=True)
+    for index, (axes, (name, rows)) in enumerate(zip(panels, curves.items(), strict=False)):
         completeness = _values(rows, "completeness")
         axes.plot(completeness, _values(rows, "purity"), color=BLUE, linewidth=1.2)
         axes.set_title(f"{name}  {precisions.get(name, np.nan):.3f}", fontsize=8.5)
-        axes.set(xlim=(0, 1.03), ylim=(0, 1.03))
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        # Those with nothing below them tell the numbers.
+        axes.tick_params(labelbottom=index + n_columns >= len(curves))
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
     figure.supxlabel("completeness (recall)", fontsize=9)
@@ -127,6 +150,7 @@ def class_curves_figure(thresholds: pa.Table, precisions: Mapping[str, float]) -
     return figure
 
 
+@_styled
 def classes_figure(scores: Scores) -> Figure:
     """Draw precision and recall of each class with their intervals."""
     shown = [one for one in scores.classes if one.support or np.isfinite(one.precision)]
@@ -147,6 +171,7 @@ def classes_figure(scores: Scores) -> Figure:
     return figure
 
 
+@_styled
 def nights_figure(nights: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw precision and recall of the bad, a point a night; rows of ``score_groups``."""
     figure, (axes,) = _figure(9.6, 2.6)
@@ -159,6 +184,21 @@ def nights_figure(nights: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set(ylim=(-0.03, 1.03), ylabel="of the bad, a night")
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+    return figure
+
+
+@_styled
+def shares_figure(shares: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw exposures: purity and completeness against the share of bad CCDs, and one another."""
+    figure, (against, curve) = _figure(7.4, 3.0, 1, 2)
+    x = [row["share"] for row in shares]
+    purity, completeness = _values(shares, "purity"), _values(shares, "completeness")
+    against.plot(x, purity, color=BLUE, marker=".", label="purity (precision)")
+    against.plot(x, completeness, color=RED, marker=".", label="completeness (recall)")
+    against.set(xlabel="least share of bad CCDs", xlim=(0, 1), ylim=(0, 1.02))
+    against.legend(loc="lower left", fontsize=8)
+    curve.plot(completeness, purity, color=INK, marker=".", linewidth=1.2)
+    curve.set(xlabel="completeness", ylabel="purity", xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
@@ -192,10 +232,8 @@ def _figure(
     width: float, height: float, n_rows: int = 1, n_columns: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     # Without pyplot, which would look for a screen.
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-        panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     return figure, list(panels.ravel())

@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from cli import badlist, data, embed, ingest, inspect, judge, labels, model, night, select
+from cli import (
+    badlist,
+    compare,
+    data,
+    embed,
+    ingest,
+    inspect,
+    judge,
+    labels,
+    model,
+    models,
+    night,
+    select,
+    structure,
+)
 from cli.session import Session
 from lake.errors import SurveyError
 from lake.paths import DEFAULT_LAKE, LAKE_VARIABLE
@@ -57,7 +71,21 @@ def _global_options(
     context.obj = Session(lake_path=lake, verbose=verbose)
 
 
-for module in (data, ingest, labels, embed, model, select, inspect, badlist, judge, night):
+for module in (
+    data,
+    ingest,
+    labels,
+    embed,
+    model,
+    models,
+    compare,
+    structure,
+    select,
+    inspect,
+    badlist,
+    judge,
+    night,
+):
     module.register(app)
 
 

@@ -12,6 +12,7 @@ from cli.embed import PartitionOption
 from cli.ingest import Force, Strict
 from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import finish, progress, say, session
+from lake.errors import SurveyError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,7 +110,7 @@ def train(
     ] = Search.none,
     candidates: Annotated[int, typer.Option(help="Settings that a search draws.")] = 200,
     workers: Annotated[
-        int | None, typer.Option(help="Processes of a search [default: the cores].")
+        int | None, typer.Option(help="Processes of a search; when not given, one a core.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
     form: FormatOption = None,
@@ -161,17 +162,29 @@ def evaluate(
     context: typer.Context,
     model: ModelOption,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the report: tables and plots.")
+        Path | None,
+        typer.Option(help="Folder for the report: index.html, its tables as CSV, plots."),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the survey's images, to show the worst mistakes."),
+    ] = None,
+    mistakes: Annotated[int, typer.Option(help="Mistakes that the report shows a class.")] = 6,
     form: FormatOption = None,
 ) -> None:
-    """Scores of a model on the nights it was not trained on."""
+    """Scores of a model on the nights it was not trained on; with --output, a report."""
     from classifiers.evaluate import evaluate as score
 
-    result = score(session(context).lake(), model, output)
-    _emit_scores(result.table(), max(result.scores), form, None)
+    if images is not None and output is None:
+        raise SurveyError("--images is for the report: name its folder with --output")
+    result = score(session(context).lake(), model, output, images=images, per_class=mistakes)
+    _emit_scores(result.table(), result.cut, form, None)
+    if result.leak is not None:
+        say(f"a split by image would change the accuracy by {result.leak:+.3f}")
     if output is not None:
-        say(f"report in {output}")
+        say(f"report in {output / 'index.html'}")
+        if result.n_unreadable:
+            say(f"{result.n_unreadable:,} image(s) could not be read; the report says why")
 
 
 def predict(

@@ -74,7 +74,8 @@ means as (
     select
         split,
         sum(n_hits) / sum(n_true) as accuracy,
-        avg(2 * n_hits / (n_true + coalesce(n_predicted, 0))) as macro_f1
+        avg(2 * n_hits / (n_true + coalesce(n_predicted, 0))) as macro_f1,
+        max(n_true) / sum(n_true) as by_chance
     from by_class
     left join by_predicted using (split, class)
     group by split
@@ -102,6 +103,7 @@ select
     totals.n_kept / nullif(totals.n_scored, 0) as coverage,
     means.accuracy,
     means.macro_f1,
+    means.by_chance,
     totals.brier
 from totals
 left join means using (split)

@@ -262,9 +262,10 @@ def _splits(evaluation: Evaluation) -> Grid:
                     Cell(_percent(row["coverage"])),
                     Cell(_share(row["accuracy"]), _between(said.accuracy_interval) if said else ""),
                     Cell(_share(row["macro_f1"]), _between(said.macro_f1_interval) if said else ""),
+                    Cell(_share(row["by_chance"])),
                 ]
             )
-    head = ("split", "probability", "images", "coverage", "accuracy", "mean F1")
+    head = ("split", "probability", "images", "coverage", "accuracy", "mean F1", "by chance")
     return Grid(head, rows, asked)
 
 
@@ -364,13 +365,16 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     }
     bad = [row for row in thresholds.to_pylist() if row["class"] == "any bad"]
     nights = [row for row in answers["score_groups"].rows.to_pylist() if row["part"] == "night"]
-    return {
+    figures = {
         "classes": plots.classes_figure(evaluation.scores[0.0]),
         "calibration": plots.calibration_figure(evaluation.calibration, evaluation.brier),
         "thresholds": plots.threshold_figure(bad, evaluation.n_held_out),
         "class_curves": plots.class_curves_figure(thresholds, precisions),
         "nights": plots.nights_figure(nights),
     }
+    if "score_shares" in answers:
+        figures["shares"] = plots.shares_figure(answers["score_shares"].rows.to_pylist())
+    return figures
 
 
 def _plain(answer: Answer, columns: Mapping[str, Any]) -> Grid:
