@@ -7,10 +7,12 @@ import pyarrow as pa
 import pytest
 
 from classifiers import estimators, judge, surprise
-from classifiers.exposures import summarise
+from classifiers.features import Features, Layout
 from classifiers.forest import Deviations
+from classifiers.judge import fit_judge
 from classifiers.model import load_model, model_folder
 from classifiers.predict import predict
+from classifiers.sample import Sample
 from classifiers.train import train
 from classifiers.vote import vote
 from lake.errors import SurveyError
@@ -115,22 +117,6 @@ def test_deviations_are_from_the_good_of_the_band() -> None:
     np.testing.assert_array_equal(unseen[:, :2], unseen[:, 2:])
 
 
-def test_summary_tells_one_ccd_from_all() -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(60, 3)).astype(np.float32)
-    expnum = np.repeat([7, 8, 9], 20)
-    vectors[20:40] += 10  # all CCDs of exposure 8
-    vectors[45] += 10  # one CCD of exposure 9
-    order = rng.permutation(60)
-    exposures, summaries = summarise(expnum[order], vectors[order])
-    assert exposures.tolist() == [7, 8, 9]
-    median, low, _, _, high, spread = np.split(summaries, 6, axis=1)
-    assert (median[1] > 9).all() and (np.abs(median[[0, 2]]) < 1).all()
-    assert (high[2] > 8).all() and (high[:2] < 5).all()
-    assert (low > -5).all()
-    assert (spread[2] > spread[0]).all()
-
-
 @pytest.mark.parametrize("is_far_out", [False, True])
 def test_a_class_of_few_ccds_needs_one_that_is_more_likely_bad_than_good(
     make_survey: MakeSurvey, monkeypatch: pytest.MonkeyPatch, is_far_out: bool
@@ -166,3 +152,93 @@ def test_a_class_of_few_ccds_needs_one_that_is_more_likely_bad_than_good(
     # What is beyond anything good is bad, and where no CCD is to blame, as a whole.
     bad = [expnum for expnum, row in before.items() if row["class"] != "good"]
     assert sum(after[expnum]["is_bad"] for expnum in bad) > 0.5 * len(bad)
+
+
+def _sample(vectors: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Sample:
+    """Exposures of ten nights, of one band."""
+    n = len(labels)
+    inputs = np.column_stack([vectors, np.full(n, 103.0)]).astype(np.float32)
+    return Sample(
+        vectors=inputs,
+        layout=Layout(vectors.shape[1], band=1),
+        labels=labels,
+        weights=np.ones(n),
+        expnum=np.arange(n),
+        ccdnum=np.zeros(n, np.int16),
+        night=np.arange(n) % 10,
+        classes=classes,
+        nights=tuple(f"decam/{night}" for night in range(10)),
+        release="sim",
+        features=Features(("toy",), "band"),
+        settings=("",),
+        fingerprint="",
+        n_missing=0,
+    )
+
+
+def test_probabilities_are_frequencies() -> None:
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+        # The classes overlap, so that no one can be sure.
+        labels = (rng.random(n) < 0.4).astype(int)
+        vectors = rng.normal(size=(n, 12))
+        vectors[:, :3] += 2.0 * labels[:, None]
+        return vectors, labels
+
+    vectors, labels = drawn(500)
+    learned = fit_judge(_sample(vectors, labels, ("good", "PSF")), np.ones(500), 12)
+    vectors, labels = drawn(4000)
+    inputs = np.column_stack([vectors, np.full(4000, 103.0)]).astype(np.float32)
+    chance = 1 - learned.probabilities(inputs)[:, 0]
+    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
+        inside = (chance >= low) & (chance < low + 0.2)
+        assert inside.sum() > 200, "all degrees of certainty occur"
+        assert labels[inside].mean() == pytest.approx(chance[inside].mean(), abs=0.1)
+    # The share of trees alone is worse: it shies away from 0 and 1.
+    raw = learned.pipeline.predict_proba(inputs)[:, 1]
+    assert ((chance - labels) ** 2).mean() < ((raw - labels) ** 2).mean()
+
+
+def test_a_kind_that_was_never_seen_is_bad_when_far_from_all_good_ones() -> None:
+    rng = np.random.default_rng(0)
+    n_measured, n = 100, 400
+    labels = rng.integers(0, 2, n)
+    vectors = rng.normal(size=(n, n_measured))
+    vectors[labels == 1, :5] += 6
+    # Some of what counts as good is bad: lists miss some.
+    labels[np.flatnonzero(labels)[:8]] = 0
+    learned = fit_judge(_sample(vectors, labels, ("good", "PSF")), np.ones(n), n_measured)
+
+    unseen = rng.normal(size=(500, n_measured))
+    unseen[:, 50:54] += 30 * rng.choice([-1, 1], size=(500, 1))
+    good = rng.normal(size=(3000, n_measured))
+    # One feature alone, however far, is a fluke.
+    fluke = rng.normal(size=(500, n_measured))
+    fluke[:, 60] = 1e6
+
+    def judged(vectors: np.ndarray) -> float:
+        inputs = np.column_stack([vectors, np.full(len(vectors), 103.0)]).astype(np.float32)
+        assert (learned.probabilities(inputs)[:, 1:].sum(axis=1) <= 1).all()
+        chance = 1 - learned.probabilities(inputs)[:, 0]
+        return float((chance >= learned.threshold).mean())
+
+    assert learned.calibration.beyond > 0.8
+    assert judged(unseen) > 0.95
+    assert judged(good) < 0.03
+    assert judged(fluke) < 0.1
+    forest = learned.pipeline.predict_proba(np.column_stack([unseen, np.full(500, 103.0)]))
+    assert forest[:, 1].mean() < 0.4, "the forest alone sees nothing in them"
+
+
+def test_card_tells_how_exposures_are_judged(make_survey: MakeSurvey) -> None:
+    survey = make_survey(n_nights=8, signal=1.0)
+    model = train(survey.lake, "toy", "m", classifier="knn", judge=True).model
+    scores = model.card["exposure_scores"]
+    held_out = {name.split("/")[1] for name in model.card["split"]["held_out"]}
+    here = np.isin(survey.night, list(held_out))
+    n_bad = len(np.unique(survey.expnum[here & (survey.label > 0)]))
+    assert scores["bad"] == n_bad
+    assert sum(one["exposures"] for one in scores["calibration"]) == scores["exposures"]
+    assert scores["brier"] < scores["brier_of_share"]
+    assert train(survey.lake, "toy", "m", classifier="two-step", judge=False).model.judge is None
