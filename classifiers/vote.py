@@ -55,14 +55,16 @@ def vote(
     With the rule ``share`` a CCD is bad when its class is and its probability is at least
     `min_probability`; an exposure is when at least the share `min_fraction` of its CCDs are (Luo
     et al. 2026, section 3: 10 of 20), or, where `min_ccds` is given, at least so many (their code:
-    more than 2, that is 3).
+    more than 2, that is 3, with a probability above 0.9; here 0.9 itself counts too).
 
     With ``learned`` the model judges the exposure at once (`classifiers.judge`), and a CCD is bad
     when its probability of not being good is at least `min_probability`. An exposure that is
     judged bad is so as a whole, unless its class usually strikes some CCDs only: then the list
     names those, and where no CCD is more likely bad than good, the judgement is not confirmed and
-    falls. One with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad
-    CCDs alone names their class with `is_bad` false. The probability is that of being bad, or good.
+    falls (but stands, for the whole exposure, where no good one is as far from what is usual). One
+    with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad CCDs alone
+    names their class with `is_bad` false. The probability is that of being bad, calibrated, or
+    of being good.
 
     Raises
     ------

@@ -224,7 +224,10 @@ def vote(
     min_probability: MinProbability = 0.9,
     min_fraction: MinFraction = 0.5,
     min_ccds: Annotated[
-        int | None, typer.Option(help="Number of bad CCDs that does, instead of a share.")
+        int | None,
+        typer.Option(
+            help="Number of bad CCDs that does, instead of a share; the paper's code asks 3."
+        ),
     ] = None,
     partition: PartitionOption = None,
     force: Force = False,
