@@ -20,6 +20,7 @@ Owner = TypeVar("Owner")
 #: Batches that may wait while one is computed, for each thread.
 _AHEAD = 2
 _TICK = 0.1
+_TOO_SMALL = "the device has not enough memory for one image; take a smaller model, or --device cpu"
 
 
 class Device(Generic[Owner]):
@@ -70,12 +71,18 @@ class Device(Generic[Owner]):
         return self._n_waiting > 0
 
     def put(self, owner: Owner, pixels: np.ndarray) -> None:
-        """Prepare an image; it may be overwritten once this returns."""
+        """Prepare an image; it may be overwritten once this returns.
+
+        Raises `SurveyError` when the device has not enough memory for it alone.
+        """
         try:
             prepared = self._embedder.prepare(pixels)
         except MemoryError:
             self._batches.join()
-            prepared = self._embedder.prepare(pixels)
+            try:
+                prepared = self._embedder.prepare(pixels)
+            except MemoryError as error:
+                raise SurveyError(_TOO_SMALL) from error
         self._gathered.append((owner, prepared))
         if len(self._gathered) >= self._embedder.batch_size:
             self.flush()
@@ -130,10 +137,7 @@ class Device(Generic[Owner]):
                 found = self._embedder.embed_prepared([*batch, *padding])
             except MemoryError as error:
                 if size == 1:
-                    raise SurveyError(
-                        "the device has not enough memory for one image; take a smaller model, "
-                        "or --device cpu"
-                    ) from error
+                    raise SurveyError(_TOO_SMALL) from error
                 # Another thread may have halved it already.
                 self._embedder.batch_size = min(self._embedder.batch_size, size // 2)
             else:

@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embedders.pixels import STRETCHES, as_photograph
-from embedders.torch_embedder import PRECISIONS, TorchEmbedder, quiet
+from embedders.torch_embedder import PRECISIONS, TorchEmbedder, fast_attention, quiet
 from embedders.weights import Published, checksum, find
 from lake.errors import SurveyError
 
@@ -207,7 +207,7 @@ def class_token(
     """
     embeddings = model.embeddings
     n = len(pixels)
-    patches = embeddings.patch_embeddings(pixels) + positions[:, 1:]  # (n, patches, d)
+    patches = _patches(embeddings.patch_embeddings.projection, pixels) + positions[:, 1:]
     first = (embeddings.cls_token + positions[:, :1]).expand(n, -1, -1)  # (n, 1, d)
     parts = [first, patches]
     if hasattr(embeddings, "register_tokens"):
@@ -215,10 +215,22 @@ def class_token(
     tokens = torch.cat(parts, dim=1)  # (n, t, d)
     blocks = model.encoder.layer
     with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
-        for block in blocks[:-1]:
-            tokens = block(tokens)
+        with fast_attention(pixels.device):
+            for block in blocks[:-1]:
+                tokens = block(tokens)
         token = _last_block(blocks[-1], tokens)  # (n, d)
     return model.layernorm(token)
+
+
+def _patches(projection: Any, pixels: Tensor) -> Tensor:
+    """Return the embedded patches (n, patches, d), in float32 proper.
+
+    As a product of matrices: GPUs round the values that a convolution takes to ten bits by
+    default (TF32), and raw pixel values need more.
+    """
+    squares = pixels.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))  # (n, 3, y, 14, x, 14)
+    squares = squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (n, patches, 588)
+    return F.linear(squares, projection.weight.flatten(1), projection.bias)
 
 
 def _last_block(block: Any, tokens: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from embedders.pixels import smooth_background
 from embedders.tasks import View
@@ -134,8 +135,11 @@ class TorchEmbedder(ABC):
 
     @torch.inference_mode()
     def on_device(self, image: np.ndarray, shape: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `shape` makes of an image on the device, beside the model's own work."""
-        with torch.cuda.stream(self._side) if self._side else self._one_core():
+        """Return what `shape` makes of an image on the device, beside the model's own work.
+
+        Raises `MemoryError` when the device has not enough memory for it.
+        """
+        with torch.cuda.stream(self._side) if self._side else self._one_core(), _short_of_memory():
             shaped = shape(torch.from_numpy(image).to(self.device, torch.float32, copy=True))
         if self._side is not None:
             self._side.synchronize()
@@ -148,13 +152,9 @@ class TorchEmbedder(ABC):
 
         Raises `MemoryError` when the device has not enough memory for n at once.
         """
-        try:
-            with self._one_core():
-                found = self._vectors(torch.stack(list(batch)))
-                vectors: np.ndarray = found.float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise MemoryError(str(error)) from error
+        with self._one_core(), _short_of_memory():
+            found = self._vectors(torch.stack(list(batch)))
+            vectors: np.ndarray = found.float().cpu().numpy()
         return vectors
 
     def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -170,6 +170,34 @@ class TorchEmbedder(ABC):
     def _one_core(self) -> AbstractContextManager[None]:
         """Keep to one core where the cores are the device."""
         return nullcontext() if self.has_memory else _one_core()
+
+
+@contextmanager
+def _short_of_memory() -> Iterator[None]:
+    """Raise torch's error as Python's own, with what torch keeps in store given back."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise MemoryError(str(error)) from error
+
+
+def fast_attention(device: torch.device) -> AbstractContextManager[None]:
+    """Have attention prefer cuDNN's kernel on Hopper GPUs, for shapes that it serves.
+
+    There it is about twice as fast as the one that torch prefers, and slower on all others
+    (measured in pull request 48163 of huggingface/transformers).
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
+        return nullcontext()
+    order = (
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    )
+    preferred: AbstractContextManager[None] = sdpa_kernel(list(order), set_priority=True)
+    return preferred
 
 
 _loading = threading.Lock()
