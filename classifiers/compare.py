@@ -14,6 +14,8 @@ from joblib import Parallel, delayed, parallel_config
 from scipy import stats
 
 from classifiers import estimators
+from classifiers.class_weight import NONE
+from classifiers.class_weight import parse as parse_class_weight
 from classifiers.division import divide, fit_part, probabilities_of
 from classifiers.features import Features
 from classifiers.metrics import Scores, score
@@ -31,11 +33,19 @@ _BY_CLASS = ("precision", "recall", "f1")
 
 @dataclass(frozen=True)
 class Contender:
-    """A classifier, what it is told of each CCD, and its settings: None for the default ones."""
+    """A classifier, what it is told of each CCD, and how it is fitted.
+
+    Attributes
+    ----------
+    settings : of its space in `estimators.SPACES`; None for the default ones.
+    class_weight : see `classifiers.class_weight`.
+    model : the model that these are of; None where they are not of one.
+    """
 
     classifier: str
     features: Features
     settings: Mapping[str, Any] | None = None
+    class_weight: str = NONE
     model: str | None = None
 
     def to_dict(self) -> dict[str, str | None]:
@@ -46,6 +56,7 @@ class Contender:
             "embedders": "+".join(self.features.embedders),
             "context": self.features.context,
             "columns": ",".join(self.features.columns) or None,
+            "class_weight": self.class_weight,
         }
 
 
@@ -235,6 +246,7 @@ def contenders_of(
     classifiers: Sequence[str] = estimators.CLASSIFIERS,
     context: str | None = None,
     columns: Sequence[str] = (),
+    class_weight: str = NONE,
 ) -> list[Contender]:
     """Return every classifier on every set of inputs.
 
@@ -245,8 +257,9 @@ def contenders_of(
 
     Raises
     ------
-    SurveyError : an unknown classifier, or inputs that cannot be joined.
+    SurveyError : an unknown classifier, inputs that cannot be joined, or a wrong class weight.
     """
+    parse_class_weight(class_weight)
     unknown = [name for name in classifiers if name not in estimators.CLASSIFIERS]
     if unknown:
         raise SurveyError(
@@ -256,6 +269,7 @@ def contenders_of(
         Contender(
             name,
             Features(tuple(text.split("+")), context or estimators.CONTEXT[name], tuple(columns)),
+            class_weight=class_weight,
         )
         for text in embedders
         for name in classifiers
@@ -267,7 +281,7 @@ def contender_of(lake: Lake, model: str) -> Contender:
     card = read_card(lake, model)
     names = tuple(one["name"] for one in card["embedders"])
     features = Features(names, card["context"], tuple(card["columns"]))
-    return Contender(card["classifier"], features, card["settings"], model)
+    return Contender(card["classifier"], features, card["settings"], card["class_weight"], model)
 
 
 def _same_ccds(read: Mapping[Features, Sample]) -> tuple[dict[Features, Sample], int]:
@@ -301,7 +315,9 @@ def _trial(
 ) -> Trial:
     good_first = contender.classifier in estimators.GOOD_FIRST
     learn, test = sample.take(~held_out), sample.take(held_out)
-    estimator = fit_part(learn, contender.classifier, seed, contender.settings)
+    estimator = fit_part(
+        learn, contender.classifier, seed, contender.settings, contender.class_weight
+    )
     shares = probabilities_of(estimator, test)
 
     def scores(least: float) -> Scores:

@@ -23,6 +23,8 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.model_selection import ParameterSampler, StratifiedGroupKFold
 
 from classifiers import estimators
+from classifiers.class_weight import NONE
+from classifiers.division import fit_part, probabilities_of
 from classifiers.metrics import decide
 from classifiers.sample import Sample, ccd_keys
 from lake.errors import SurveyError
@@ -140,6 +142,7 @@ def find_settings(
     model: str,
     classifier: str,
     *,
+    class_weight: str = NONE,
     candidates: int = 200,
     seed: int = 0,
     workers: int | None = None,
@@ -153,6 +156,7 @@ def find_settings(
     Parameters
     ----------
     sample : the training side. Folds keep its nights together and its classes alike.
+    class_weight : how much each class counts in the fits, see `classifiers.class_weight`.
     candidates : how many settings are drawn; all there are when the space has fewer.
     seed : decides candidates, folds, subsamples and fits.
     workers : processes; the cores that there are when None. The result does not depend on it.
@@ -168,7 +172,8 @@ def find_settings(
     n_folds = int(folds.max()) + 1
     shares = entry_shares(sample.labels, folds, seed)
     rungs = schedule(len(drawn), len(sample), 2 * n_folds * len(sample.classes))
-    histories = _open(lake, model, rungs, _record(sample, classifier, drawn, folds, seed))
+    record = _record(sample, folds, drawn, classifier, class_weight, seed)
+    histories = _open(lake, model, rungs, record)
     n_kept = sum(len(history.rows) for history in histories)
 
     alive = list(range(len(drawn)))
@@ -183,7 +188,13 @@ def find_settings(
         title = f"rung {rung.number + 1} of {len(rungs)}, {len(part):,} images"
         if progress is not None:
             progress(len(tasks) - len(waiting), len(tasks), title)
-        results = _run(part, part_folds, waiting, drawn, classifier, seed, workers)
+        calls = (
+            delayed(evaluate)(
+                part, part_folds, *task, drawn[task[0]], classifier, class_weight, seed
+            )
+            for task in waiting
+        )
+        results = _run(calls, len(waiting), workers)
         for done, result in enumerate(results, start=len(tasks) - len(waiting) + 1):
             common = {"rung": rung.number, "n_samples": len(part)}
             history.add({**common, **drawn[result["candidate"]], **result})
@@ -285,13 +296,19 @@ def entry_shares(labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray
 
 
 def _record(
-    sample: Sample, classifier: str, drawn: list[dict[str, Any]], folds: np.ndarray, seed: int
+    sample: Sample,
+    folds: np.ndarray,
+    drawn: list[dict[str, Any]],
+    classifier: str,
+    class_weight: str,
+    seed: int,
 ) -> Record:
     rows = digest(
         [ccd_keys(sample.expnum, sample.ccdnum).tolist(), sample.labels.tolist(), folds.tolist()]
     )
     settings = {
         "classifier": classifier,
+        "class_weight": class_weight,
         "drawn": digest(drawn),
         "factor": FACTOR,
         "seed": seed,
@@ -310,21 +327,9 @@ def _open(lake: Lake, model: str, rungs: Iterable[Rung], record: Record) -> list
     return histories
 
 
-def _run(
-    sample: Sample,
-    folds: np.ndarray,
-    tasks: list[tuple[int, int]],
-    drawn: list[dict[str, Any]],
-    classifier: str,
-    seed: int,
-    workers: int | None,
-) -> Iterator[dict[str, Any]]:
-    """Evaluate (candidate, fold) pairs and return an iterator of the results, as they come."""
-    n_jobs = min(workers or len(os.sched_getaffinity(0)), max(len(tasks), 1))
-    calls = (
-        delayed(evaluate)(sample, folds, candidate, fold, drawn[candidate], classifier, seed)
-        for candidate, fold in tasks
-    )
+def _run(calls: Iterable[Any], n_calls: int, workers: int | None) -> Iterator[dict[str, Any]]:
+    """Return an iterator of what the calls return, as they are finished."""
+    n_jobs = min(workers or len(os.sched_getaffinity(0)), max(n_calls, 1))
     with parallel_config("loky", inner_max_num_threads=1):
         # One by one: what is finished is to be known at once.
         parallel = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
@@ -338,6 +343,7 @@ def evaluate(
     fold: int,
     settings: Mapping[str, Any],
     classifier: str,
+    class_weight: str,
     seed: int,
 ) -> dict[str, Any]:
     """Fit on the other folds and return the accuracy on `fold`, or why it could not be fitted."""
@@ -345,10 +351,8 @@ def evaluate(
     learn, test = sample.take(folds != fold), sample.take(folds == fold)
     result: dict[str, Any] = {"candidate": candidate, "fold": fold, "accuracy": None, "error": None}
     try:
-        estimator = estimators.build(classifier, learn.layout, len(learn), seed, settings)
-        estimators.fit(estimator, learn.vectors, learn.labels, learn.weights)
-        shares = estimators.probabilities(estimator, test.vectors, len(sample.classes))
-        called = decide(shares, classifier in estimators.GOOD_FIRST)
+        estimator = fit_part(learn, classifier, seed, settings, class_weight)
+        called = decide(probabilities_of(estimator, test), classifier in estimators.GOOD_FIRST)
         result["accuracy"] = float((called == test.labels).mean())
     except SurveyError as error:
         # Some settings do not go together: no component may vary by more than the threshold.

@@ -16,6 +16,7 @@ from classifiers.holdouts import IMAGE, keep_holdouts, predicted_rows
 from classifiers.judge import judge_scores, learn_judge
 from classifiers.metrics import Scores
 from classifiers.model import Model, model_folder, save_model
+from classifiers.rounds import merged_rounds, same_nights
 from classifiers.sample import read_sample
 from classifiers.search import Progress, Search, check_search, find_settings
 from lake.errors import SurveyError
@@ -60,6 +61,7 @@ def train(
     workers: int | None = None,
     test_fraction: float = 0.3,
     split: str = "night",
+    held_out_like: str | None = None,
     classifier: str = "knn",
     good: int = 10_000,
     max_ebv: float = 0.04,
@@ -90,6 +92,8 @@ def train(
         processes.
     class_weight : how much each class counts, see `classifiers.class_weight`.
     test_fraction : share of the sample that is held out.
+    held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
+        scores before and after a round of inspection are of the same nights.
     split : what is kept on one side: ``night``, ``exposure`` or ``image``.
     min_probability : the cut at which scores are given beside those of all predictions.
 
@@ -109,7 +113,10 @@ def train(
     drawn["nights"] = None if nights is None else list(nights)
     sample = read_sample(lake, features, release=release, seed=seed, **drawn)
     tick()
-    held_out = divide(sample, split, test_fraction, seed)
+    if held_out_like is None:
+        held_out = divide(sample, split, test_fraction, seed)
+    else:
+        split, held_out = "night", same_nights(lake, sample, held_out_like)
     learn, test = sample.take(~held_out), sample.take(held_out)
     found = None
     if search != "none":
@@ -118,6 +125,7 @@ def train(
             learn,
             model,
             classifier,
+            class_weight=class_weight,
             candidates=candidates,
             seed=seed,
             workers=workers,
@@ -155,6 +163,7 @@ def train(
         found=found,
     )
     card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
+    card["rounds"] = merged_rounds(lake)
     saved = save_model(lake, model, estimator, judges, card)
     beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
     keep_holdouts(lake, saved, test, None if split == IMAGE else beside)

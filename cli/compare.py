@@ -22,6 +22,8 @@ _HEADS = {
     "bad_f1": "F1 of bad",
     "coverage": "coverage",
 }
+#: What tells the rows apart.
+_NAMES = ("model", "classifier", "embedders", "context", "columns", "class_weight")
 Metric = StrEnum("Metric", ["accuracy", "macro_f1", "balanced_accuracy", "bad_f1", "coverage"])
 
 
@@ -71,6 +73,12 @@ def compare(
         str | None,
         typer.Option(metavar="NAME,…", help="Columns of the CCD table to learn from too."),
     ] = None,
+    class_weight: Annotated[
+        str,
+        typer.Option(
+            metavar="none|balanced|CLASS=SHARE,…", help="How much classes count, as for train."
+        ),
+    ] = "none",
     release: Annotated[
         str | None, typer.Option(help="Release whose labels count, when there are several.")
     ] = None,
@@ -109,6 +117,7 @@ def compare(
         [one.value for one in classifier] if classifier else CLASSIFIERS,
         None if vector_context is None else vector_context.value,
         [name.strip() for name in (columns or "").split(",") if name.strip()],
+        class_weight,
     )
     contenders += [contender_of(lake, name) for name in model or ()]
     with progress("comparing", "fits") as shown:
@@ -143,8 +152,7 @@ def _show(result: Comparison, metric: str, by_class: bool, split: str) -> None:
     for row in rows.to_pylist():
         if by_class and row["min_probability"] != result.min_probability:
             continue
-        names = ("model", "classifier", "embedders", "context", "columns")
-        line = {name: row[name] for name in names}
+        line = {name: row[name] for name in _NAMES}
         if by_class:
             line["class"] = row["class"]
             line |= {name: _spread(row, name) for name in ("precision", "recall", "f1")}
@@ -155,7 +163,7 @@ def _show(result: Comparison, metric: str, by_class: bool, split: str) -> None:
                 line[f"difference of {_HEADS[metric]}"] = _difference(row)
         shown.append(line)
     # A column that says the same of every row says nothing.
-    for name in ("model", "context", "columns"):
+    for name in set(_NAMES) - {"classifier", "embedders"}:
         if len({line[name] for line in shown}) == 1:
             for line in shown:
                 del line[name]

@@ -144,7 +144,7 @@ def test_an_evaluation_is_a_fit_on_the_other_folds(sample: Sample) -> None:
     settings |= {"p": 3, "min_variance": 0.0}
     folds = assign_folds(sample, seed=0)
     alike = Sample(**{**vars(sample), "weights": np.ones(len(sample))})
-    found = evaluate(alike, folds, 0, 2, settings, "knn", 0)
+    found = evaluate(alike, folds, 0, 2, settings, "knn", "none", 0)
     theirs = make_pipeline(
         RobustScaler(), PCA(10), VarianceThreshold(), KNeighborsClassifier(5, p=3, leaf_size=1)
     )
