@@ -29,7 +29,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression with an L2 penalty on standardised inputs.
 
     The minimum is that of scikit-learn's ``LogisticRegression(C)`` after a ``StandardScaler``: of
-    ``C`` times the weighted sum of the log-losses plus half the squared coefficients. Products are
+    ``C`` times the weighted sum of the log-losses plus half the squared coefficients, of which two
+    classes have a row each (there of one alone, with a penalty twice as strong). Products are
     taken in single precision, sums over blocks in double and in the order of the blocks, each by
     one thread: the same bits with any number of threads.
 
