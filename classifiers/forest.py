@@ -16,6 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 _LIMIT = 15.0
 #: Share of the full scatter that the robust one is raised by, for features that are mostly equal.
 _FLOOR = 0.05
+#: Features that the detector tries at a split: this share of them, up to this number, beyond which
+#: the vectors of large models would take hours.
+_TRIED, _TRIED_AT_MOST = 0.3, 300
 #: From the median of absolute deviations to the standard deviation of a normal distribution.
 _NORMAL = 1.4826
 
@@ -99,7 +102,8 @@ class TwoStep(ClassifierMixin, BaseEstimator):
         """Fit both steps; label 0 is good."""
         weights = np.ones(len(labels)) if sample_weight is None else sample_weight
         bad = labels > 0
-        self.detector_ = self._forest(0.3).fit(np.abs(deviations), bad, weights)
+        tried = min(max(int(_TRIED * deviations.shape[1]), 1), _TRIED_AT_MOST)
+        self.detector_ = self._forest(tried).fit(np.abs(deviations), bad, weights)
         self.sorter_ = self._forest("sqrt").fit(deviations[bad], labels[bad], weights[bad])
         for forest in (self.detector_, self.sorter_):
             # Threads would add the trees' votes in any order: not the same bits on every run.
@@ -123,7 +127,7 @@ class TwoStep(ClassifierMixin, BaseEstimator):
         """Return the most probable class."""
         return self.classes_[self.predict_proba(deviations).argmax(axis=1)]
 
-    def _forest(self, max_features: float | str) -> ExtraTreesClassifier:
+    def _forest(self, max_features: int | str) -> ExtraTreesClassifier:
         return ExtraTreesClassifier(
             self.n_estimators,
             max_features=max_features,
