@@ -98,6 +98,10 @@ def train(
         Split, typer.Option(help="What is kept on one side when part is held out.")
     ] = Split.night,
     test_fraction: Annotated[float, typer.Option(help="Share that is held out.")] = 0.3,
+    held_out_like: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Hold out the nights that this model does."),
+    ] = None,
     good: Annotated[int, typer.Option(help="Good CCD images in the sample.")] = 10_000,
     max_ebv: Annotated[float, typer.Option(help="E(B-V) limit of the sample, mag.")] = 0.04,
     min_probability: Annotated[float, typer.Option(help="Cut at which scores are shown.")] = 0.9,
@@ -135,6 +139,7 @@ def train(
             class_weight=class_weight,
             split=split.value,
             test_fraction=test_fraction,
+            held_out_like=held_out_like,
             good=good,
             max_ebv=max_ebv,
             min_probability=min_probability,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,7 @@ class Strategy(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(select)
+    app.command()(rounds)
     app.command()(consistency)
 
 
@@ -188,6 +190,35 @@ def _free_name(lake: Lake, wanted: str | None, model: str) -> str:
             "give a new round another name"
         )
     return check_name("round", wanted)
+
+
+def rounds(
+    context: typer.Context,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models to compare; all of the lake; repeatable.")
+    ] = None,
+    rescore: Annotated[
+        bool,
+        typer.Option("--rescore", help="Score all on today's labels, in case those have changed."),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the curve into this file (.png, .svg, .pdf).")
+    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """What looking has brought: each model's score against its labels and the looks behind them.
+
+    Models of one series hold out the same nights, and can be compared: train with
+    --held-out-like.
+    """
+    from classifiers.selection.history import history, plot_history
+
+    rows = history(session(context).lake(), model or (), rescore)
+    if plot is not None:
+        plot_history(rows, plot)
+        say(f"drawn: {plot}")
+    emit(rows, form, output, title="scores on held-out nights")
 
 
 def consistency(

@@ -12,7 +12,7 @@ from inspector.judgement import Judgement, Verdict
 
 #: ``any``, ``majority``, ``all`` of those who looked (the unsure among them) must call it bad;
 #: ``quasar``: at least three looked, more than half agree, and their mean quality is above 2.5
-#: (Green et al. 2025, section 2).
+#: (Green et al. 2025, section 4: what trains is above 2.5, a merger's word too).
 Rule = Literal["any", "majority", "all", "quasar"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 #: Quality that a merged verdict must exceed, and how many must have looked.
@@ -52,16 +52,20 @@ def merge(
     ----------
     judgements : inspector -> judgement; at least one.
     precedence : classes; the first decides between classes that as many give.
-    settled : the merger's name and judgement, which is taken as it is.
+    settled : the merger's name and judgement, which is taken as it is; by ``quasar`` it is unsure
+        unless its own quality is above 2.5.
     """
     n_looked = len(judgements)
     n_bad = sum(judgement.verdict == "bad" for judgement in judgements.values())
     if settled is not None:
         who, judgement = settled
         quality = None if judgement.quality is None else float(judgement.quality)
+        verdict, class_name = judgement.verdict, judgement.class_name
+        if rule == "quasar" and (quality is None or quality <= QUASAR_QUALITY):
+            verdict, class_name = "unsure", None
         return Outcome(
-            judgement.verdict,
-            judgement.class_name,
+            verdict,
+            class_name,
             quality,
             judgement.comment,
             n_looked,

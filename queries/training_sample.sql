@@ -31,26 +31,42 @@ candidates as (
 
 listed as (
 
+    -- What inspectors are unsure of is not good either.
     select camera, expnum
     from reports
-    where is_bad or source <> 'inspection'
+    where is_bad is distinct from false or source <> 'inspection'
     union
     select camera, expnum
     from labels
 
 ),
 
+-- CCDs that people looked at and found good; 0: the whole exposure.
+confirmed as (
+
+    select distinct camera, expnum, coalesce(ccdnum, 0) as ccdnum
+    from reports
+    where source = 'inspection' and not is_bad and (ccdname is null or ccdnum is not null)
+
+),
+
 -- At most one exposure for each CCD wanted: as varied as it can be, and no draw over all CCDs.
+-- What people found good comes first, whatever legacypipe cuts of it.
 good_exposures as (
 
     select exposures.release, exposures.camera, exposures.night, exposures.expnum
     from exposures
     anti join listed using (camera, expnum)
+    left join (select distinct camera, expnum, true as seen from confirmed) as looked
+        using (camera, expnum)
     cross join seeded
     where ($release::varchar is null or exposures.release = $release)
-        and coalesce(exposures.ccd_cuts, 0) = 0
+        and (coalesce(exposures.ccd_cuts, 0) = 0 or looked.seen)
         and ($max_ebv::double is null or exposures.ebv is null or exposures.ebv < $max_ebv)
-    order by md5_number(seed || exposures.camera || exposures.expnum), exposures.release
+    order by
+        looked.seen nulls last,
+        md5_number(seed || exposures.camera || exposures.expnum),
+        exposures.release
     limit $n_good::bigint
 
 ),
@@ -58,7 +74,14 @@ good_exposures as (
 -- The CCDs of all these exposures in one pass over the table.
 images as materialized (
 
-    select ccds.release, ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum, ccds.ccdname
+    select
+        ccds.release,
+        ccds.camera,
+        ccds.night,
+        ccds.expnum,
+        ccds.ccdnum,
+        ccds.ccdname,
+        ccds.ccd_cuts
     from ccds
     semi join (
         select release, camera, night, expnum from candidates
@@ -93,8 +116,37 @@ bad as (
 
 ),
 
+drawn as (
+
+    select
+        images.*,
+        md5_number(seed || images.camera || images.expnum || '-' || images.ccdnum) as draw,
+        confirmed.expnum is not null as seen
+    from images
+    semi join good_exposures using (release, camera, night, expnum)
+    left join confirmed
+        on confirmed.camera = images.camera
+        and confirmed.expnum = images.expnum
+        and confirmed.ccdnum in (0, images.ccdnum)
+    cross join seeded
+    where coalesce(images.ccd_cuts, 0) = 0 or confirmed.expnum is not null
+    qualify row_number() over (
+        partition by images.release, images.camera, images.expnum, images.ccdnum
+        order by confirmed.ccdnum
+    ) = 1
+
+),
+
+ranked as (
+
+    select *, row_number() over (partition by seen order by draw, release) as rank
+    from drawn
+
+),
+
 good as (
 
+    -- Those that people looked at are the doubtful ones: no more than half may be.
     select
         images.release,
         images.camera,
@@ -105,12 +157,11 @@ good as (
         'good' as class,
         classes.weight,
         '' as sources
-    from images
-    semi join good_exposures using (release, camera, night, expnum)
+    from ranked as images
     inner join classes on classes.name = 'good'
-    cross join seeded
     order by
-        md5_number(seed || images.camera || images.expnum || '-' || images.ccdnum),
+        images.seen and images.rank <= $n_good::bigint // 2 desc,
+        images.draw,
         images.release
     limit $n_good::bigint
 

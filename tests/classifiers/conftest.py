@@ -96,7 +96,8 @@ def fill_survey(
         is_listed = n_labelled is None or index < n_labelled
         _write_tables(lake, night, expnum, ccdnum, label, is_listed)
         if is_listed:
-            bad.extend(np.unique(expnum[label > 0]).tolist())
+            struck_ones = np.unique(np.stack([expnum, label])[:, label > 0], axis=1)
+            bad.extend(map(tuple, struck_ones.T.tolist()))
         parts.append((np.full(len(label), night), expnum, ccdnum, label, vectors))
     _write_reports(lake, bad)
     return Survey(lake, *(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -153,16 +154,19 @@ def _write_tables(
     )
 
 
-def _write_reports(lake: Lake, expnum: list[int]) -> None:
+def _write_reports(lake: Lake, bad: list[tuple[int, int]]) -> None:
+    """Report exposures, (expnum, index of the class), as bad."""
     lake.write(
         "reports",
         {"source": "delve"},
         pa.table(
             {
-                "expnum": expnum,
-                "camera": ["decam"] * len(expnum),
-                "is_bad": [True] * len(expnum),
-                "line": pa.array(range(len(expnum)), pa.int32()),
+                "expnum": [expnum for expnum, _ in bad],
+                "camera": ["decam"] * len(bad),
+                "classes": [[CLASSES[label]] for _, label in bad],
+                "reason": [CLASSES[label] for _, label in bad],
+                "is_bad": [True] * len(bad),
+                "line": pa.array(range(len(bad)), pa.int32()),
             }
         ),
         Record("ingest"),

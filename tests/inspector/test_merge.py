@@ -63,6 +63,14 @@ def test_a_merger_has_the_last_word() -> None:
     assert (outcome.settled_by, outcome.n_looked, outcome.n_bad) == ("mia", 3, 2)
 
 
+@pytest.mark.parametrize(("quality", "verdict"), [(3, "bad"), (2, "unsure"), (None, "unsure")])
+def test_by_the_quasar_rule_a_merger_has_to_be_sure(quality: int | None, verdict: str) -> None:
+    settled = ("mia", Judgement("bad", "Noise", quality))
+    outcome = merge(said("b:PSF:4 b:Noise:4 g::4"), "quasar", ORDER, settled)
+    assert (outcome.verdict, outcome.settled_by) == (verdict, "mia")
+    assert outcome.class_name == ("Noise" if verdict == "bad" else None)
+
+
 @given(
     st.lists(st.sampled_from(["g", "b:PSF:1", "b:Noise:4", "b", "u"]), min_size=1, max_size=5),
     st.sampled_from(RULES),
