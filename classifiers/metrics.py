@@ -107,7 +107,9 @@ def score_decided(
     """Score class indices (n,) against the true ones; `surety` (n,) is what the cut is about.
 
     Where `night` (n,) tells the groups, the intervals are the 2.5 % and 97.5 % quantiles over
-    nights drawn with replacement: images of one night are not independent.
+    nights drawn with replacement: images of one night are not independent. They are no narrower
+    than Wilson's intervals of independent images, since draws of nights without a mistake know of
+    none; a score that is from one night alone has none: how nights differ is then not known.
     """
     kept = np.ones(len(truth), bool)
     if surety is not None:
@@ -129,8 +131,10 @@ def score_decided(
             n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap
         )
         resampled = np.tensordot(draws, counts, axes=1)
-        intervals = _quantiles(_values(resampled))
+        intervals = _widened(_quantiles(_values(resampled)), counts)
         overall_intervals = _quantiles(_overall(resampled))
+        independent = _wilson(np.trace(total), total.sum())
+        overall_intervals[:, 0] = _union(overall_intervals[:, 0], independent)
     return Scores(
         min_probability=min_probability,
         coverage=float(total.sum() / len(truth)) if len(truth) else np.nan,
@@ -182,6 +186,38 @@ def _overall(confusion: np.ndarray) -> np.ndarray:
                 f1.sum(axis=-1) / (true > 0).sum(axis=-1),
             ]
         )
+
+
+def _widened(intervals: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return intervals (2, 3, n_classes) no narrower than those of independent images.
+
+    `counts` (n_nights, true, predicted); those of scores from a single night become NaN.
+    """
+    total = counts.sum(axis=0)
+    hits, predicted, true = np.diagonal(total), total.sum(axis=0), total.sum(axis=1)
+    shares = _wilson(hits, predicted + true - hits)  # F1 is 2 s / (1 + s) of this share s
+    independent = np.stack(
+        [_wilson(hits, predicted), _wilson(hits, true), 2 * shares / (1 + shares)], axis=1
+    )
+    predicted_on = (counts.sum(axis=1) > 0).sum(axis=0)
+    true_on = (counts.sum(axis=2) > 0).sum(axis=0)
+    n_nights = np.stack([predicted_on, true_on, np.minimum(predicted_on, true_on)])
+    return np.where(n_nights > 1, _union(intervals, independent), np.nan)
+
+
+def _wilson(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return Wilson's 95 % interval (2, ...) of the share of `hits` among `n`; NaN of none."""
+    z = 1.959964
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / n
+        middle = share + z**2 / (2 * n)
+        reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        bounds = np.stack([middle - reach, middle + reach]) / (1 + z**2 / n)
+    return np.clip(bounds, 0, 1)
+
+
+def _union(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.stack([np.fmin(one[0], other[0]), np.fmax(one[1], other[1])])
 
 
 def _bounds(both: np.ndarray) -> tuple[float, float]:

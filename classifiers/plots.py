@@ -190,7 +190,7 @@ def nights_figure(nights: Sequence[Mapping[str, Any]]) -> Figure:
 @_styled
 def shares_figure(shares: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw exposures: purity and completeness against the share of bad CCDs, and one another."""
-    figure, (against, curve) = _figure(7.4, 3.0, 1, 2)
+    figure, (against, curve) = _figure(9.6, 3.1, 1, 2)
     x = [row["share"] for row in shares]
     purity, completeness = _values(shares, "purity"), _values(shares, "completeness")
     against.plot(x, purity, color=BLUE, marker=".", label="purity (precision)")
