@@ -326,7 +326,7 @@ TABLES: dict[str, Table] = {
                 ("n_ccds", _I32, "", "CCDs that voted"),
                 ("n_bad", _I32, "", "CCDs of a bad class at or above the least probability"),
                 ("class", _TEXT, "", "class of most of the bad CCDs; good when the vote is good"),
-                ("probability", _F32, "", "mean probability of that class over the CCDs"),
+                ("probability", _F32, "", "mean over CCDs; learned: of being bad, or good"),
                 ("is_bad", _BOOL, "", "whether the exposure is bad"),
             ),
         ),
