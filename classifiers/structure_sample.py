@@ -79,7 +79,7 @@ def _chosen(
     lake: Lake, features: Features, release: str | None, n: int, max_ebv: float, seed: int
 ) -> tuple[pa.Table, int]:
     columns = ["camera", "night", "expnum", "ccdnum", "class"]
-    limits = {"release": release or "", "n_good": n, "max_ebv": max_ebv, "seed": seed}
+    limits = {"release": release or "", "n_good": n // 2, "max_ebv": max_ebv, "seed": seed}
     labelled = run_query(lake, "training_sample", limits).select(columns)
     if release is None:
         labelled = labelled.slice(0, 0)
