@@ -6,15 +6,14 @@ step reads the vectors once, in blocks that stay in the cache; no copy of them i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+
+from classifiers.threads import single_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +64,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
             raise ValueError("the weights and C must be positive")
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.n_features_in_ = vectors.shape[1]
-        with _single_threads() as workers:
+        with single_threads() as workers:
             self.mean_, self.scale_ = _standard(vectors, workers)
             objective = _Objective(vectors, targets, weights, self, workers)
             self.coef_, self.intercept_, self.n_iter_ = objective.minimise(self.max_iter, self.tol)
@@ -84,7 +83,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
             inputs = _standardised(vectors[rows], self.mean_, self.scale_)
             return torch.softmax(torch.addmm(intercept, inputs, coefficients), dim=1).numpy()
 
-        with _single_threads() as workers:
+        with single_threads() as workers:
             parts = list(workers.map(chances, _blocks(len(vectors))))
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes_)), np.float32)
 
@@ -194,17 +193,3 @@ def _standardised(block: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Ten
 
 def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
-
-
-@contextmanager
-def _single_threads() -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of as many threads as there are cores, in each of which torch uses one alone."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
-            yield workers
-    finally:
-        torch.set_num_threads(before)

@@ -6,8 +6,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-#: Distances held at once: queries x training vectors, 16 MiB of float32.
-_BLOCK = 4 << 20
+from classifiers.threads import single_threads
+
+#: Distances that a thread holds at once: queries x training vectors, 4 MiB of float32.
+_BLOCK = 1 << 20
 #: Neighbours found in single precision beyond those asked for, from which the exact ones are taken.
 _SPARE = 9
 #: More than what single precision can lose in a distance of a thousand dimensions.
@@ -57,7 +59,8 @@ class WeightedNeighbours(ClassifierMixin, BaseEstimator):
         distances = np.empty((len(queries), wanted))
         indices = np.empty((len(queries), wanted), dtype=np.intp)
         step = max(_BLOCK // max(len(self.vectors_), 1), 1)
-        for start in range(0, len(queries), step):
+
+        def find(start: int) -> None:
             block = slice(start, start + step)
             rough = torch.cdist(
                 queries[block],
@@ -76,6 +79,9 @@ class WeightedNeighbours(ClassifierMixin, BaseEstimator):
                 again = self._ranked(exact_queries[row : row + 1], everything, wanted)
                 found[0][row], found[1][row] = again[0][0], again[1][0]
             distances[block], indices[block] = found
+
+        with single_threads() as workers:
+            list(workers.map(find, range(0, len(queries), step)))
         return distances, indices
 
     def _ranked(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +55,13 @@ def predict(
     """Write class probabilities of every embedded CCD to ``predictions``, a partition at a time.
 
     A partition whose vectors and model are unchanged is skipped, so that an interrupted run goes
-    on where it stopped. Memory is bounded by one night.
+    on where it stopped. Memory is bounded by one night, and the predictions of a few.
 
     Parameters
     ----------
     partitions : as ``--partition`` takes them; all embedded nights when empty.
     force : predict unchanged partitions too.
-    progress : called with the partitions done and their number.
+    progress : called with the partitions done and how many there are to do.
 
     Raises
     ------
@@ -69,23 +70,34 @@ def predict(
     """
     trained = load_model(lake, model)
     embedded = chosen_nights(lake, embedded_nights(lake, trained.features), partitions)
-    skipped = n_ccds = n_without_column = n_failed = 0
-    for number, partition in enumerate(embedded, start=1):
-        keys = {"model": model, "camera": partition["camera"], "night": partition["night"]}
+    stale = []
+    for partition in embedded:
         record = _record(lake, trained, partition)
-        if not force and lake.is_current("predictions", keys, record):
-            skipped += 1
-        else:
+        if force or not lake.is_current("predictions", _keys(trained, partition), record):
+            stale.append((partition, record))
+    counts: Counter[str] = Counter()
+
+    def predicted() -> Iterator[tuple[dict[str, str], pa.Table, Record]]:
+        for partition, record in stale:
+            keys = _keys(trained, partition)
             trained.check_night(lake, partition)
             night = read_vectors(lake, partition, trained.features)
             lake.write_failures(STAGE, model, keys, _failures(partition, night), record)
-            lake.write("predictions", keys, _predictions(trained, night), record)
-            n_ccds += len(night.expnum)
-            n_without_column += night.n_without_column
-            n_failed += len(night.unusable)
+            counts["ccds"] += len(night.expnum)
+            counts["without a column"] += night.n_without_column
+            counts["failed"] += len(night.unusable)
+            yield keys, _predictions(trained, night), record
+
+    for number, _ in enumerate(lake.write_many("predictions", predicted()), start=1):
         if progress is not None:
-            progress(number, len(embedded))
-    return PredictSummary(len(embedded) - skipped, skipped, n_ccds, n_without_column, n_failed)
+            progress(number, len(stale))
+    return PredictSummary(
+        done=len(stale),
+        skipped=len(embedded) - len(stale),
+        n_ccds=counts["ccds"],
+        n_without_column=counts["without a column"],
+        n_failed=counts["failed"],
+    )
 
 
 def chosen_nights(
@@ -98,6 +110,10 @@ def chosen_nights(
     counts = nights(lake) or {(p["camera"], p["night"]): p.num_rows() for p in partitions}
     wanted = set(select(counts, patterns))
     return [p for p in partitions if (p["camera"], p["night"]) in wanted]
+
+
+def _keys(model: Model, partition: Partition) -> dict[str, str]:
+    return {"model": model.name, "camera": partition["camera"], "night": partition["night"]}
 
 
 def _record(lake: Lake, model: Model, partition: Partition) -> Record:

@@ -129,8 +129,10 @@ def test_killed_run_goes_on_where_it_stopped(trained: Survey) -> None:
     for partition in lake.partitions("predictions"):
         lake.remove("predictions", dict(partition.keys))
     script = (
-        "import sys, time; from lake.store import Lake; from classifiers.predict import predict; "
-        "predict(Lake(sys.argv[1]), 'm', progress=lambda done, total: time.sleep(0.3))"
+        "import sys, time; from lake.store import Lake; from classifiers import predict; "
+        "read = predict.read_vectors; "
+        "predict.read_vectors = lambda *words: time.sleep(0.3) or read(*words); "
+        "predict.predict(Lake(sys.argv[1]), 'm')"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(lake.root)], cwd=ROOT)
     deadline = time.monotonic() + 60
