@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from classifiers import boosted, knn
 from classifiers.features import Layout
@@ -24,8 +25,18 @@ CONTEXT = {"knn": "none", "two-step": "band", "logistic": "none", "boosted": "ba
 #: Classifiers that decide between good and bad before the class.
 GOOD_FIRST = ("two-step",)
 
-#: Settings that can be searched, by classifier.
-SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {"knn": knn.SPACE}
+#: Settings that can be searched, by classifier: the paper's, and parameters of the last step.
+SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "knn": knn.SPACE,
+    "two-step": {"n_estimators": (100, 300), "min_samples_leaf": (1, 2, 4, 8)},
+    "logistic": {"C": (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)},
+    "boosted": {
+        "learning_rate": (0.05, 0.1, 0.2),
+        "max_iter": (50, 100, 200),
+        "max_leaf_nodes": (7, 15, 31),
+        "l2_regularization": (0.1, 1.0, 10.0),
+    },
+}
 
 #: Trees of each step of ``two-step``.
 TREES = 100
@@ -77,18 +88,16 @@ def build(
         return Pipeline([*steps, *knn.steps(layout.width, n_samples, seed, settings)])
     if name == "two-step":
         deviations = Deviations(layout.median, bool(layout.band), layout.columns)
-        return Pipeline(
-            [
-                *steps,
-                ("deviations", deviations),
-                ("classifier", TwoStep(TREES, min_samples_leaf=2, seed=seed)),
-            ]
-        )
-    if name == "logistic":
-        return Pipeline([*steps, ("classifier", LogisticProbe())])
-    if name == "boosted":
-        return Pipeline([*steps, *boosted.steps(layout, n_samples, seed)])
-    raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
+        steps.append(("deviations", deviations))
+        steps.append(("classifier", TwoStep(TREES, min_samples_leaf=2, seed=seed)))
+    elif name == "logistic":
+        steps.append(("classifier", LogisticProbe()))
+    elif name == "boosted":
+        steps += boosted.steps(layout, n_samples, seed)
+    else:
+        raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
+    steps[-1][1].set_params(**(settings or {}))
+    return Pipeline(steps)
 
 
 def fit(
@@ -109,9 +118,14 @@ def probabilities(estimator: Pipeline, vectors: np.ndarray, n_classes: int) -> n
     result = np.zeros((len(vectors), n_classes), dtype=np.float32)
     if len(vectors):
         # The last bits of a product depend on the number of threads that share it.
-        with threadpool_limits(1, user_api="blas"):
+        with _libraries().limit(limits=1, user_api="blas"):
             result[:, estimator.classes_] = estimator.predict_proba(vectors)
     return result
+
+
+@cache  # finding them takes longer than many a night
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def settings(estimator: Pipeline) -> Mapping[str, Any]:
