@@ -123,7 +123,7 @@ def rank(
         / np.maximum(n_of_unit, 1)[:, None]
     )
     label = sample.labels[units.first]
-    found = _contradictions(mean, label, units.given, n_of_unit > 0)
+    found = contradictions(mean, label, units.given, n_of_unit > 0)
     # Equals in an order of their own, so that early nights are not looked at first.
     lot = np.random.default_rng(seed).permutation(len(label))
     order = np.lexsort((lot, found.margin, ~found.confident))
@@ -195,7 +195,7 @@ def _out_of_fold(
     return chances
 
 
-def _contradictions(
+def contradictions(
     chances: np.ndarray, label: np.ndarray, given: np.ndarray, judged: np.ndarray
 ) -> Found:
     """Compare probabilities (n, classes) with labels (n,); `given` are classes of any list."""

@@ -149,6 +149,8 @@ def wrong_labels(
         f"{found.n_judged:,} labels judged: {n_confident:,} likely wrong, "
         f"{n_suspect - n_confident:,} more in doubt"
     )
+    if 3 * n_confident > found.n_judged:
+        say("that is more than a third: these vectors hardly tell the classes apart")
     if found.n_unjudged:
         say(f"{found.n_unjudged:,} could not be judged: no other night has their class")
     if found.n_missing:
