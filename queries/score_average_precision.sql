@@ -70,7 +70,8 @@ select
     ranked.class,
     any_value(ranked.total)::bigint as n_true,
     any_value(ranked.total) / any_value(ranked.n_scored) as by_chance,
-    sum(n_true / total * n_hits / n_selected) as average_precision
+    -- The last digits of a sum of fractions depend on its order.
+    round(sum(n_true / total * n_hits / n_selected), 9) as average_precision
 from ranked
 left join classes on classes.name = ranked.class
 where ranked.total > 0

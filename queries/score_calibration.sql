@@ -25,7 +25,8 @@ select
     bin / $bins as low,
     (bin + 1) / $bins as high,
     count(*) as n,
-    avg(probability) as probability,
+    -- The last digits of a sum of fractions depend on its order.
+    round(avg(probability), 9) as probability,
     avg(is_right::integer) as share_right
 from scored
 group by bin

@@ -68,13 +68,13 @@ by_predicted as (
 
 ),
 
--- Over the classes that occur.
+-- Over the classes that occur. Rounded, since the last digits of a sum depend on its order.
 means as (
 
     select
         split,
         sum(n_hits) / sum(n_true) as accuracy,
-        avg(2 * n_hits / (n_true + coalesce(n_predicted, 0))) as macro_f1,
+        round(avg(2 * n_hits / (n_true + coalesce(n_predicted, 0))), 9) as macro_f1,
         max(n_true) / sum(n_true) as by_chance
     from by_class
     left join by_predicted using (split, class)
@@ -89,7 +89,7 @@ totals as (
         count(*) filter (where predicted is null) as n_unpredicted,
         count(predicted) as n_scored,
         count(*) filter (where probability >= $min_probability::float) as n_kept,
-        avg(distance) as brier
+        round(avg(distance), 9) as brier
     from scored
     group by split
 
