@@ -256,11 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{options.classifier}, {len(seeds)} seeds, {time.perf_counter() - start:.0f} s")
     print("mean F1 after " + ", ".join(f"{count} labels" for count in counts))
     for run, mine in curves.items():
-        values = [
+        reached = [
             np.interp(counts, [n for n, _ in curve], [value for _, value in curve])
             for curve in mine
         ]
-        print(f"  {run:24}" + "  ".join(f"{value:.3f}" for value in np.mean(values, axis=0)))
+        print(f"  {run:24}" + "  ".join(f"{value:.3f}" for value in np.mean(reached, axis=0)))
     print("labels needed over those by lot for the F1 that the lot has with as many labels")
     print("(median over seeds, least and most; inf: not reached within the budget)")
     for run in options.runs:

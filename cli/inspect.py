@@ -57,6 +57,14 @@ def inspect(
     query: Annotated[
         str | None, typer.Option(metavar="NAME", help="A new round: the rows of this named query.")
     ] = None,
+    select: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="A new round: the N exposures that --model would learn most from; more options "
+            "has `survey-qa select`.",
+        ),
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the query.")
     ] = None,
@@ -86,7 +94,7 @@ def inspect(
         ) from error
 
     lake = session(context).lake()
-    round = _open_or_make(lake, round_name, model, query, param or [], query_dir, release)
+    round = _open_or_make(lake, round_name, model, query, param or [], query_dir, select, release)
     serve(round, images, host, port, token, model, int(cache_size * 1e9), workers, say=say)
 
 
@@ -97,14 +105,18 @@ def _open_or_make(
     query: str | None,
     param: list[str],
     query_dir: Path | None,
+    select: int | None,
     release: str | None,
 ) -> Round:
     from cli.data import parse_parameters
     from inspector import rounds
 
+    if select is not None and (model is None or query is not None):
+        raise SurveyError("--select asks a model what to look at: give --model, and no --query")
+
     if name in rounds.round_names(lake):
         round = rounds.load(lake, name)
-        made_of = {"query": query, "release": release}
+        made_of = {"query": query, "select": select, "release": release}
         for option, value in made_of.items():
             if value is not None and round.origin.get(option) != value:
                 raise SurveyError(
@@ -112,6 +124,10 @@ def _open_or_make(
                     "option out to open it, or name another round"
                 )
         return round
+    if select is not None and model is not None:
+        from cli.select import choose
+
+        return choose(lake, name, model, select, release=release)[1]
     origin = {"model": model, "query": query, "param": param, "release": release}
     if query is not None:
         chosen = rounds.subjects_from_query(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -100,57 +101,58 @@ def select(
     output: OutputOption = None,
 ) -> None:
     """Choose the exposures whose labels a model would learn most from; make a round of them."""
-    from classifiers.selection.select import select as choose
-
     lake = session(context).lake()
     name = None if dry_run else _free_name(lake, round_name, model)
-    with progress("selecting", "nights") as shown:
-        selection = choose(
-            lake,
-            model,
-            count,
-            strategy=strategy.value,
-            n_models=models,
-            outlier_step=outlier_step,
-            per_night=per_night,
-            per_cluster=per_cluster,
-            looked_at_too=looked_at_too,
-            held_out_too=held_out_too,
-            partitions=partition or (),
-            seed=seed,
-            progress=shown.update,
-        )
-    tell(selection)
-    if name is not None:
-        round = freeze_selection(lake, name, selection, ccds=ccds, release=release, seed=seed)
-        say(
-            f"round {name}: {len(round.subjects):,} frozen; survey-qa inspect --round {name} "
-            f"--model {model} --images FOLDER"
-        )
+    options = {
+        "strategy": strategy.value,
+        "n_models": models,
+        "outlier_step": outlier_step,
+        "per_night": per_night,
+        "per_cluster": per_cluster,
+        "looked_at_too": looked_at_too,
+        "held_out_too": held_out_too,
+        "partitions": partition or [],
+        "seed": seed,
+    }
+    if name is None:
+        selection = _selected(lake, model, count, options)
+    else:
+        selection, _ = choose(lake, name, model, count, options, ccds=ccds, release=release)
+        say(f"survey-qa inspect --round {name} --model {model} --images FOLDER")
     emit(selection.rows, form, output, title=f"{strategy.value}, by model {model}")
 
 
-def freeze_selection(
+def choose(
     lake: Lake,
     name: str,
-    selection: Selection,
+    model: str,
+    count: int,
+    options: Mapping[str, Any] | None = None,
     *,
     ccds: bool = False,
     release: str | None = None,
-    seed: int = 0,
-) -> Round:
-    """Make a round of what was selected; of its CCDs where `ccds` says so."""
+) -> tuple[Selection, Round]:
+    """Make the round `name` of what a model would learn most from; of CCDs where `ccds` says so.
+
+    `options` are those of `classifiers.selection.select.select`.
+    """
     from inspector.rounds import freeze, located
 
+    selection = _selected(lake, model, count, options or {})
     rows = [row | {"ccdnum": row["ccdnum"] if ccds else 0} for row in selection.rows.to_pylist()]
-    origin = {
-        "model": selection.model,
-        "select": len(rows),
-        "strategy": selection.strategy,
-        "seed": seed,
-        "release": release,
-    }
-    return freeze(lake, name, located(lake, rows, release), origin)
+    origin = {"model": model, "select": count, "release": release, "strategy": selection.strategy}
+    round = freeze(lake, name, located(lake, rows, release), {**origin, **(options or {})})
+    say(f"round {name}: {len(round.subjects):,} frozen")
+    return selection, round
+
+
+def _selected(lake: Lake, model: str, count: int, options: Mapping[str, Any]) -> Selection:
+    from classifiers.selection.select import select as choose_exposures
+
+    with progress("selecting", "nights") as shown:
+        selection = choose_exposures(lake, model, count, progress=shown.update, **options)
+    tell(selection)
+    return selection
 
 
 def tell(selection: Selection) -> None:

@@ -17,6 +17,8 @@ from sklearn.base import BaseEstimator, clone
 from threadpoolctl import threadpool_limits
 
 from classifiers import estimators
+from classifiers.boosted import BoostedTrees
+from classifiers.forest import TwoStep
 from classifiers.metrics import decide
 from classifiers.neighbours import WeightedNeighbours
 
@@ -27,7 +29,10 @@ _REACH = 16
 #: Elements of the largest array that a block of neighbours makes.
 _BLOCK = 1 << 22
 #: What a member has less of than the model: two hundred of them are to be fitted, and applied.
-_SMALLER = {"n_estimators": 5, "max_iter": 30}
+_SMALLER: dict[type, dict[str, int]] = {
+    TwoStep: {"n_estimators": 5},
+    BoostedTrees: {"max_iter": 30},
+}
 
 
 class Ensemble(Protocol):
@@ -112,17 +117,14 @@ class RefittedEnsemble:
         self.counts = counts
         self.n_classes = n_classes
         self.good_first = good_first
-        smaller = {
-            name: min(value, _SMALLER[name])
-            for name, value in classifier.get_params(deep=False).items()
-            if name in _SMALLER
-        }
+        size = classifier.get_params(deep=False)
+        limits = _SMALLER.get(type(classifier), {})
+        smaller = {name: min(size[name], limit) for name, limit in limits.items()}
+        seeds = {"seed", "random_state"} & set(size)
         self.members = []
         for member in range(counts.shape[1]):
             rows = np.repeat(np.arange(len(labels)), counts[exposure, member])
-            one = clone(classifier).set_params(**smaller)
-            if "seed" in one.get_params(deep=False):
-                one.set_params(seed=member)
+            one = clone(classifier).set_params(**smaller, **dict.fromkeys(seeds, member))
             with threadpool_limits(1):
                 one.fit(points[rows], labels[rows], sample_weight=weights[rows])
             self.members.append(one)

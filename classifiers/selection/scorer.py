@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from classifiers.class_weight import reweighted
 from classifiers.model import Model
 from classifiers.sample import Sample
 from classifiers.selection import strategies
@@ -90,7 +91,7 @@ def fit_members(model: Model, sample: Sample, n_models: int, seed: int) -> Ensem
         model.estimator[-1],
         points,
         sample.labels,
-        sample.weights,
+        reweighted(sample.labels, sample.weights, sample.classes, model.card["class_weight"]),
         np.unique(sample.expnum, return_inverse=True)[1],
         len(sample.classes),
         n_models=n_models,

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator
 
+from classifiers.boosted import BoostedTrees
 from classifiers.forest import TwoStep
 from classifiers.metrics import decide
 from classifiers.neighbours import WeightedNeighbours
@@ -60,12 +62,16 @@ def test_neighbours_of_each_draw_are_those_of_a_refit(
         np.testing.assert_array_equal(decisions[:, member], decide(shares, good_first=False))
 
 
-def test_other_classifiers_are_refitted_on_whole_exposures() -> None:
+@pytest.mark.parametrize(
+    ("classifier", "good_first"),
+    [(TwoStep(100, seed=0), True), (BoostedTrees(max_iter=100), False)],
+)
+def test_other_classifiers_are_refitted_on_whole_exposures(
+    classifier: BaseEstimator, good_first: bool
+) -> None:
     points, labels, weights, exposure = training(40, 5)
-    ensemble = fit_ensemble(
-        TwoStep(100, seed=0), points, labels, weights, exposure, N_CLASSES, n_models=8,
-        good_first=True,
-    )  # fmt: skip
+    settings = points, labels, weights, exposure, N_CLASSES
+    ensemble = fit_ensemble(classifier, *settings, n_models=8, good_first=good_first)
     assert isinstance(ensemble, RefittedEnsemble)
     decisions = ensemble.decisions(points)
     assert decisions.shape == (200, 8)
@@ -73,10 +79,7 @@ def test_other_classifiers_are_refitted_on_whole_exposures() -> None:
     right = decisions == labels[:, None]
     assert right[drawn].mean() > 0.9  # learned by heart
     assert right[~drawn].mean() < 0.7
-    again = fit_ensemble(
-        TwoStep(100, seed=0), points, labels, weights, exposure, N_CLASSES, n_models=8,
-        good_first=True,
-    )  # fmt: skip
+    again = fit_ensemble(classifier, *settings, n_models=8, good_first=good_first)
     np.testing.assert_array_equal(again.decisions(points), decisions)
 
 

@@ -49,7 +49,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     )
     assert result.exit_code == 0, result.output
     assert [row["place"] for row in json.loads(result.stdout)] == list(range(N_CHOSEN))
-    assert "round m0-1: 12 frozen; survey-qa inspect --round m0-1 --model m0" in result.stderr
+    assert "round m0-1: 12 frozen" in result.stderr
+    assert "survey-qa inspect --round m0-1 --model m0 --images FOLDER" in result.stderr
     return made
 
 
@@ -158,9 +159,23 @@ def test_a_round_of_ccds_asks_about_the_one_that_decided(survey: Survey) -> None
     assert [(subject.expnum, subject.ccdnum) for subject in subjects] == asked
 
 
+def test_inspect_makes_the_round_itself(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+    monkeypatch.setattr("inspector.serve.serve", lambda round, *_, **__: served.append(round.name))
+    options = ["inspect", "--round", "quick", "--images", ".", "--model", "m0"]
+    result = survey_qa(survey.lake, *options, "--select", 4)
+    assert result.exit_code == 0, result.output
+    assert "round quick: 4 frozen" in result.stderr
+    assert survey_qa(survey.lake, *options, "--select", 4).exit_code == 0  # opens it
+    assert served == ["quick", "quick"]
+    other = survey_qa(survey.lake, *options, "--select", 5).exception
+    assert "exists and is frozen, and not of --select 5" in str(other)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["inspect", "--round", "x", "--images", ".", "--select", "4"], "give --model"),
         (["select", "--model", "m0", "--round", "m0-1"], "round m0-1 exists and is frozen"),
         (["select", "--model", "m0", "--round", "a/b"], "use letters"),
         (["select", "--model", "m0", "-n", "0"], "-n 0: give 1 or more"),
