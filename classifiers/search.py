@@ -223,8 +223,7 @@ def check_search(classifier: str, candidates: int, workers: int | None) -> None:
     """Raise `SurveyError` for what cannot be searched."""
     if classifier not in estimators.SPACES:
         raise SurveyError(
-            f"--search halving: {classifier} has no settings to search; choose --classifier "
-            f"{' or '.join(estimators.SPACES)}"
+            f"--classifier {classifier!r}: choose one of {', '.join(estimators.SPACES)}"
         )
     for option, value in (("--candidates", candidates), ("--workers", workers)):
         if value is not None and value < 1:

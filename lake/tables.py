@@ -349,6 +349,13 @@ TABLES: dict[str, Table] = {
                 ("n_neighbors", _I16, "", "knn: neighbours that vote"),
                 ("p", _I16, "", "knn: order of the Minkowski distance"),
                 ("leaf_size", _I16, "", "knn: of the paper's tree; of no effect on scores"),
+                ("n_estimators", _I16, "", "two-step: trees of each step"),
+                ("min_samples_leaf", _I16, "", "two-step: fewest images in a leaf"),
+                ("C", _F64, "", "logistic: inverse strength of the penalty"),
+                ("learning_rate", _F64, "", "boosted: how far each round goes"),
+                ("max_iter", _I16, "", "boosted: rounds"),
+                ("max_leaf_nodes", _I16, "", "boosted: most leaves of a tree"),
+                ("l2_regularization", _F64, "", "boosted: penalty of the leaves' values"),
             ),
         ),
         Table(

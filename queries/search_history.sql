@@ -12,12 +12,25 @@ reached as (
         stddev_samp(accuracy) as deviation,
         sum(seconds) as seconds,
         any_value(error) as error,
-        any_value(scaler) as scaler,
-        any_value(n_components) as n_components,
-        any_value(min_variance) as min_variance,
-        any_value(n_neighbors) as n_neighbors,
-        any_value(p) as p,
-        any_value(leaf_size) as leaf_size
+        -- A classifier has its own settings; those of the others are null, and left out.
+        any_value(
+            concat_ws(
+                ' ',
+                'scaler=' || scaler,
+                'n_components=' || n_components,
+                'min_variance=' || min_variance,
+                'n_neighbors=' || n_neighbors,
+                'p=' || p,
+                'leaf_size=' || leaf_size,
+                'n_estimators=' || n_estimators,
+                'min_samples_leaf=' || min_samples_leaf,
+                'C=' || C,
+                'learning_rate=' || learning_rate,
+                'max_iter=' || max_iter,
+                'max_leaf_nodes=' || max_leaf_nodes,
+                'l2_regularization=' || l2_regularization
+            )
+        ) as settings
     from searches
     where model = $model
     group by candidate, rung
@@ -43,12 +56,7 @@ select
     accuracy,
     deviation,
     seconds,
-    scaler,
-    n_components,
-    min_variance,
-    n_neighbors,
-    p,
-    leaf_size,
+    settings,
     error
 from last
 order by rank

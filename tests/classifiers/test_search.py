@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,29 @@ def test_an_evaluation_is_a_fit_on_the_other_folds(sample: Sample) -> None:
     assert found["accuracy"] == pytest.approx(accuracy, abs=0.005)
 
 
+@pytest.mark.parametrize("classifier", ["two-step", "logistic", "boosted"])
+def test_every_classifier_has_settings_to_search(
+    survey_lake: Lake, sample: Sample, classifier: str
+) -> None:
+    found = find_settings(survey_lake, sample, classifier, classifier, candidates=2, workers=1)
+    assert found.n_failed == 0
+    space = estimators.SPACES[classifier]
+    rows = history(survey_lake, classifier)
+    for row in rows:
+        assert all(row[name] in values for name, values in space.items())
+    (best,) = {row["candidate"] for row in rows if _settings(row, space) == found.settings}
+    assert found.accuracy == pytest.approx(
+        np.mean([row["accuracy"] for row in rows if row["candidate"] == best])
+    )
+    pipeline = estimators.build(classifier, sample.layout, len(sample), 0, found.settings)
+    steps = estimators.settings(pipeline)
+    assert {name: steps["classifier"][name] for name in space} == found.settings
+
+
+def _settings(row: dict[str, Any], space: Iterable[str]) -> dict[str, Any]:
+    return {name: row[name] for name in space}
+
+
 def test_held_out_nights_never_enter_and_folds_share_no_night(
     survey_lake: Lake, calls: Calls
 ) -> None:
@@ -180,7 +203,8 @@ def test_the_model_is_the_winner_and_says_so(survey_lake: Lake) -> None:
     assert contract_breaches(find_query(survey_lake, "search_history"), rows) == []
     ranked = rows.to_pylist()
     assert len(ranked) == 12
-    assert {name: ranked[0][name] for name in knn.SPACE} == dict(found.settings)
+    settings = dict(pair.split("=") for pair in ranked[0]["settings"].split())
+    assert settings == {name: str(value) for name, value in found.settings.items()}
     assert ranked[0]["accuracy"] == pytest.approx(found.accuracy)
     assert [row["rank"] for row in ranked] == list(range(1, 13))
     last = [row for row in ranked if row["rung"] == ranked[0]["rung"]]
@@ -326,7 +350,6 @@ def test_ccds_of_either_side_are_those_of_a_plain_training(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classifier": "two-step"}, "two-step has no settings to search; choose --classifier knn"),
         ({"candidates": 0}, "--candidates 0: give 1 or more"),
         ({"workers": 0}, "--workers 0: give 1 or more"),
         ({"nights": ["night=2014080[12]"]}, "two nights or more to learn from"),
