@@ -18,7 +18,7 @@ bad as (
 dated as (
 
     -- An exposure of several releases is one exposure.
-    select camera, night, expnum, any_value(band) as band
+    select camera, night, expnum, min(band) as band
     from exposures
     where ($release::varchar is null or release = $release)
     group by camera, night, expnum

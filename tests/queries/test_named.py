@@ -16,6 +16,7 @@ from queries.merge_labels import merge_labels
 from queries.named import (
     contract_breaches,
     describe_queries,
+    filled_sql,
     find_query,
     list_queries,
     missing_tables,
@@ -62,6 +63,13 @@ def test_on_a_full_lake_a_query_keeps_its_contract(full: Lake, name: str) -> Non
     assert rows.num_rows > 0
     assert contract_breaches(find_query(full, name), rows) == []
     assert missing_tables(full, name) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_filled_text_gives_the_same_rows(full: Lake, name: str) -> None:
+    text = filled_sql(full, name, needed(name, full))
+    assert "$" not in text
+    assert run_sql(full, text).equals(run_query(full, name, needed(name, full)))
 
 
 @pytest.mark.parametrize("name", NAMES)
