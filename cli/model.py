@@ -108,7 +108,7 @@ def train(
     search: Annotated[
         Search,
         typer.Option(
-            help="none: the paper's settings; halving: find better ones (knn). A search that was "
+            help="none: the paper's settings; halving: find better ones. A search that was "
             "stopped goes on when it is run again."
         ),
     ] = Search.none,
