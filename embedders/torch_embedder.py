@@ -140,7 +140,10 @@ class TorchEmbedder(ABC):
         Raises `MemoryError` when the device has not enough memory for it.
         """
         with torch.cuda.stream(self._side) if self._side else self._one_core(), _short_of_memory():
-            shaped = shape(torch.from_numpy(image).to(self.device, torch.float32, copy=True))
+            given = torch.from_numpy(image)
+            shaped = shape(given.to(self.device, torch.float32))
+            if shaped.data_ptr() == given.data_ptr():  # nothing to do, and nothing done
+                shaped = shaped.clone()
         if self._side is not None:
             self._side.synchronize()
             shaped.record_stream(torch.cuda.default_stream(self.device))
