@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def single_threads() -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of as many threads as there are cores, in each of which torch uses one alone.
+    """Give a pool of as many threads as torch may use here, in each of which it uses one alone.
 
     What one thread computes has the same bits however many there are, and on a busy machine none
     waits for the others after every operation.
@@ -20,7 +19,7 @@ def single_threads() -> Iterator[ThreadPoolExecutor]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+        with ThreadPoolExecutor(before) as workers:
             yield workers
     finally:
         torch.set_num_threads(before)
