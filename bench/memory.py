@@ -16,7 +16,7 @@ class Watch:
     samples : bytes, one every `period` seconds.
     """
 
-    def __init__(self, period: float = 0.2) -> None:
+    def __init__(self, period: float = 1.0) -> None:
         self.samples: list[int] = []
         self._period, self._end = period, threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)

@@ -202,10 +202,12 @@ class OneEmbedder:
         self.tell("engine, cores' time", (core_seconds() - before) / len(rows), "s an image")
         if summary.n_images != len(rows):
             raise RuntimeError(f"{summary.n_images} of {len(rows)} images embedded")
-        half = len(watch.samples) // 2
-        first, second = (max(part) / 1e9 for part in (watch.samples[:half], watch.samples[half:]))
-        note = f"with the readers'; {second:,.3g} in the second half of the run"
-        self.tell("memory, first half", first, "GB", note)
+        if half := len(watch.samples) // 2:
+            first, second = (
+                max(part) / 1e9 for part in (watch.samples[:half], watch.samples[half:])
+            )
+            note = f"with the readers'; {second:,.3g} in the second half of the run"
+            self.tell("memory, first half", first, "GB", note)
         if self.embedder.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.embedder.device) / 1e9
             self.tell("device memory, engine", peak, "GB", f"batch {self.embedder.batch_size}")
