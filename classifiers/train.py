@@ -17,7 +17,6 @@ from classifiers.judge import judge_scores, learn_judge
 from classifiers.metrics import Scores
 from classifiers.model import Model, model_folder, save_model
 from classifiers.rounds import merged_rounds, same_nights
-from classifiers.rounds import merged_rounds, same_nights
 from classifiers.sample import read_sample
 from classifiers.search import Progress, Search, check_search, find_settings
 from lake.errors import SurveyError
@@ -63,7 +62,6 @@ def train(
     test_fraction: float = 0.3,
     split: str = "night",
     held_out_like: str | None = None,
-    held_out_like: str | None = None,
     classifier: str = "knn",
     good: int = 10_000,
     max_ebv: float = 0.04,
@@ -96,8 +94,6 @@ def train(
     test_fraction : share of the sample that is held out.
     held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
         scores before and after a round of inspection are of the same nights.
-    held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
-        scores before and after a round of inspection are of the same nights.
     split : what is kept on one side: ``night``, ``exposure`` or ``image``.
     min_probability : the cut at which scores are given beside those of all predictions.
 
@@ -118,10 +114,7 @@ def train(
     sample = read_sample(lake, features, release=release, seed=seed, **drawn)
     tick()
     if held_out_like is None:
-        if held_out_like is None:
         held_out = divide(sample, split, test_fraction, seed)
-    else:
-        split, held_out = "night", same_nights(lake, sample, held_out_like)
     else:
         split, held_out = "night", same_nights(lake, sample, held_out_like)
     learn, test = sample.take(~held_out), sample.take(held_out)
@@ -170,7 +163,6 @@ def train(
         found=found,
     )
     card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
-    card["rounds"] = merged_rounds(lake)
     card["rounds"] = merged_rounds(lake)
     saved = save_model(lake, model, estimator, judges, card)
     beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
