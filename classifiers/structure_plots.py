@@ -161,7 +161,10 @@ def _write_page(found: Structure, path: Path) -> None:
         title=f"{found.embedder}: {found.rows.num_rows:,} CCDs ({found.method})",
         updatemenus=[{"type": "buttons", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1}],
         legend={"itemsizing": "constant"},
-        scene={f"{axis}axis": {"visible": False} for axis in "xyz"},
+        scene={
+            **{f"{axis}axis": {"visible": False} for axis in "xyz"},
+            "camera": {"eye": {"x": 0.9, "y": 0.9, "z": 0.7}},
+        },
         margin={"l": 0, "r": 0, "b": 0, "t": 50},
     )
     figure.write_html(
@@ -169,7 +172,8 @@ def _write_page(found: Structure, path: Path) -> None:
         include_plotlyjs=True,
         div_id="map",
         post_script=_OPEN_VIEWER,
-        config={"displaylogo": False, "scrollZoom": True},
+        # Nothing that would reach for the network.
+        config={"displaylogo": False, "modeBarButtons": [["toImage", "resetCameraDefault3d"]]},
     )
 
 
