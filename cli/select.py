@@ -11,10 +11,12 @@ import typer
 
 from cli.embed import PartitionOption
 from cli.model import ModelOption
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import progress, say, session
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from classifiers.selection.select import Selection
     from inspector.rounds import Round
     from lake.store import Lake
@@ -119,7 +121,8 @@ def select(
     else:
         selection, _ = choose(lake, name, model, count, options, ccds=ccds, release=release)
         say(f"survey-qa inspect --round {name} --model {model} --images FOLDER")
-    emit(selection.rows, form, output, title=f"{strategy.value}, by model {model}")
+    shown = ("place", "night", "expnum", "class", "why")
+    emit(_brief(selection.rows, shown, form, output), form, output, title=f"by model {model}")
 
 
 def choose(
@@ -153,6 +156,14 @@ def _selected(lake: Lake, model: str, count: int, options: Mapping[str, Any]) ->
         selection = choose_exposures(lake, model, count, progress=shown.update, **options)
     tell(selection)
     return selection
+
+
+def _brief(
+    rows: pa.Table, columns: tuple[str, ...], form: Format | None, output: Path | None
+) -> pa.Table:
+    """Return the columns that a screen has room for; a program or a file gets all."""
+    on_screen = form in (None, Format.table) and output is None
+    return rows.select(list(columns)) if on_screen else rows
 
 
 def tell(selection: Selection) -> None:
@@ -220,7 +231,8 @@ def rounds(
     if plot is not None:
         plot_history(rows, plot)
         say(f"drawn: {plot}")
-    emit(rows, form, output, title="scores on held-out nights")
+    shown = ("series", "model", "classifier", "n_train", "rounds", "looks", "accuracy", "macro_f1")
+    emit(_brief(rows, shown, form, output), form, output, title="scores on held-out nights")
 
 
 def consistency(
@@ -252,9 +264,15 @@ def consistency(
         return
     import pyarrow as pa
 
-    firsts = [
-        rows.slice(0, worst).add_column(0, "compared", pa.array([what] * min(worst, len(rows))))
-        for what, rows in found.groups.items()
-    ]
-    rows = pa.concat_tables(firsts, promote_options="default")
-    emit(rows, form, output, title="the least consistent")
+    firsts = []
+    for (what, name), rows in found.groups.items():
+        first = rows.slice(0, worst)
+        for place, (column, value) in enumerate((("compared", what), ("model", name))):
+            values = pa.array([value] * len(first), pa.string())
+            first = first.add_column(place, column, values)
+        firsts.append(first)
+    if form in (None, Format.table) and output is None:
+        for first in firsts:
+            emit(first, title="the least consistent")
+        return
+    emit(pa.concat_tables(firsts, promote_options="default"), form, output)

@@ -40,11 +40,11 @@ class Consistency:
     summary : one row for each of these: n groups, alike (share of them with one class), mean,
         median, p90, max of the entropy, bits. Class ``all`` is over all classes; the class of a
         group is that of most of it.
-    groups : by what is compared, the rows of its query, the least consistent first, `model` beside.
+    groups : by what is compared and model, the rows of its query, the least consistent first.
     """
 
     summary: pa.Table
-    groups: dict[str, pa.Table]
+    groups: dict[tuple[str, str], pa.Table]
 
 
 def consistency(
@@ -68,7 +68,7 @@ def consistency(
         raise SurveyError(f"--radius {radius}: give arcminutes from 0.01 to 60")
     models = [model] if other is None else [model, other]
     summaries: list[pa.Table] = []
-    groups: dict[str, pa.Table] = {}
+    groups: dict[tuple[str, str], pa.Table] = {}
     total = 2 * len(models) + (other is not None)
     done = 0
 
@@ -76,8 +76,7 @@ def consistency(
         nonlocal done
         rows = run_query(lake, query, parameters)
         summaries.append(_summary(what, name, rows))
-        rows = rows.add_column(0, "model", pa.array([name] * rows.num_rows, pa.string()))
-        groups[what] = pa.concat_tables([groups[what], rows]) if what in groups else rows
+        groups[what, name] = rows
         done += 1
         if progress is not None:
             progress(done, total)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from math import log2
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from lake.errors import SurveyError
 from lake.store import Lake
 from queries.consistency import BETWEEN, consistency
@@ -147,7 +150,19 @@ def test_the_summary_is_over_classes_and_models(full: Lake) -> None:
         mean = sum(row["n"] * row["mean"] for row in parts) / total["n"]
         assert mean == pytest.approx(total["mean"])
         assert 0 <= total["median"] <= total["p90"] <= total["max"]
-    assert found.groups["CCDs of an exposure"].num_rows == 2 * 36
+    assert found.groups["CCDs of an exposure", MODEL].num_rows == 36
+
+
+def test_the_worst_are_shown_for_each_model(full: Lake) -> None:
+    words = ["--lake", str(full.root), "consistency", "--model", MODEL, "--worst", "2"]
+    rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+    assert [row["compared"] for row in rows] == 2 * ["CCDs of an exposure"] + 2 * [
+        "exposures of a field"
+    ]
+    worst = run_query(full, "consistency_fields", {"model": MODEL}).to_pylist()[:2]
+    assert [row["field"] for row in rows[2:]] == [row["field"] for row in worst]
+    shown = CliRunner().invoke(app, words).stdout
+    assert all(str(row["field"]) in shown for row in worst)
 
 
 def test_wrong_settings_are_told(full: Lake) -> None:
