@@ -7,6 +7,7 @@ map or a number says is what a classifier sees.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -175,7 +176,7 @@ def neighbour_space(
         try:
             return np.asarray(steps.fit_transform(vectors, labels), dtype=np.float32)
         except ValueError as error:
-            raise SurveyError(f"the vectors have no structure to look at: {error}") from error
+            raise SurveyError(f"these vectors hardly differ from CCD to CCD: {error}") from error
 
 
 def _laid_out(drawn: Drawn, method: str, seed: int, progress: Progress | None) -> pa.Table:
@@ -252,7 +253,10 @@ def _umap(space: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
         n_jobs=1,
         precomputed_knn=(indices, distances),
     )
-    return projection.fit_transform(space).astype(np.float32)
+    with warnings.catch_warnings():
+        # New CCDs could not be put into the map: none are.
+        warnings.filterwarnings("ignore", message="precomputed_knn")
+        return projection.fit_transform(space).astype(np.float32)
 
 
 def _clusters(space: np.ndarray) -> np.ndarray:
