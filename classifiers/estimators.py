@@ -38,6 +38,10 @@ SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
 }
 
+#: Step of a classifier, and setting that alone decides it, which takes longer to fit than the rest:
+#: a search fits it once for all candidates.
+SHARED = {"knn": "scaler"}
+
 #: Trees of each step of ``two-step``.
 TREES = 100
 

@@ -48,12 +48,14 @@ def steps(
     Parameters
     ----------
     width, n_samples : of the vectors to be fitted; there are no more components than either.
-    settings : a value for each name of `SPACE`; None for `OPTIMUM`.
+    settings : a value for each name of `SPACE`; None for `OPTIMUM`. A scaler may be one that is
+        fitted already.
     """
     chosen = OPTIMUM if settings is None else settings
+    scaler = chosen["scaler"]
     components = min(chosen["n_components"], width, n_samples)
     return [
-        ("scaler", getattr(preprocessing, chosen["scaler"])()),
+        ("scaler", getattr(preprocessing, scaler)() if isinstance(scaler, str) else scaler),
         ("reducer", PCA(components, svd_solver="covariance_eigh", random_state=seed)),
         ("selector", VarianceThreshold(chosen["min_variance"])),
         ("classifier", WeightedNeighbours(chosen["n_neighbors"], p=chosen["p"])),

@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from joblib import Parallel, delayed, parallel_config
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ParameterSampler, StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 from classifiers import estimators
 from classifiers.class_weight import NONE
@@ -188,13 +190,12 @@ def find_settings(
         title = f"rung {rung.number + 1} of {len(rungs)}, {len(part):,} images"
         if progress is not None:
             progress(len(tasks) - len(waiting), len(tasks), title)
-        calls = (
-            delayed(evaluate)(
-                part, part_folds, *task, drawn[task[0]], classifier, class_weight, seed
-            )
-            for task in waiting
-        )
-        results = _run(calls, len(waiting), workers)
+        given = _shared(part, part_folds, waiting, drawn, classifier, seed, workers)
+        calls = [
+            delayed(evaluate)(part, part_folds, *task, settings, classifier, class_weight, seed)
+            for task, settings in zip(waiting, given, strict=True)
+        ]
+        results = _run(calls, workers)
         for done, result in enumerate(results, start=len(tasks) - len(waiting) + 1):
             common = {"rung": rung.number, "n_samples": len(part)}
             history.add({**common, **drawn[result["candidate"]], **result})
@@ -326,9 +327,49 @@ def _open(lake: Lake, model: str, rungs: Iterable[Rung], record: Record) -> list
     return histories
 
 
-def _run(calls: Iterable[Any], n_calls: int, workers: int | None) -> Iterator[dict[str, Any]]:
+def _shared(
+    sample: Sample,
+    folds: np.ndarray,
+    tasks: Sequence[tuple[int, int]],
+    drawn: Sequence[Mapping[str, Any]],
+    classifier: str,
+    seed: int,
+    workers: int | None,
+) -> list[Mapping[str, Any]]:
+    """Return the settings of each (candidate, fold), with the step that many share fitted."""
+    step = estimators.SHARED.get(classifier)
+    if step is None:
+        return [drawn[candidate] for candidate, _ in tasks]
+    first = {(drawn[candidate][step], fold): drawn[candidate] for candidate, fold in tasks}
+    calls = [
+        delayed(_fit_step)(sample, folds, fold, settings, classifier, step, seed)
+        for (_, fold), settings in first.items()
+    ]
+    fitted = {(value, fold): one for value, fold, one in _run(calls, workers)}
+    return [{**drawn[task[0]], step: fitted[drawn[task[0]][step], task[1]]} for task in tasks]
+
+
+def _fit_step(
+    sample: Sample,
+    folds: np.ndarray,
+    fold: int,
+    settings: Mapping[str, Any],
+    classifier: str,
+    step: str,
+    seed: int,
+) -> tuple[Any, int, FrozenEstimator]:
+    """Fit a step, and those before it, on the other folds; return its setting, the fold and it."""
+    learn = sample.take(folds != fold)
+    estimator = estimators.build(classifier, learn.layout, len(learn), seed, settings)
+    head = estimator[: list(estimator.named_steps).index(step) + 1]
+    with threadpool_limits(1):
+        head.fit(learn.vectors, learn.labels)
+    return settings[step], fold, FrozenEstimator(head[-1])
+
+
+def _run(calls: Sequence[Any], workers: int | None) -> Iterator[Any]:
     """Return an iterator of what the calls return, as they are finished."""
-    n_jobs = min(workers or len(os.sched_getaffinity(0)), max(n_calls, 1))
+    n_jobs = min(workers or len(os.sched_getaffinity(0)), max(len(calls), 1))
     with parallel_config("loky", inner_max_num_threads=1):
         # One by one: what is finished is to be known at once.
         parallel = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)

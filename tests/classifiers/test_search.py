@@ -229,6 +229,13 @@ def test_the_result_does_not_depend_on_the_number_of_processes(
     assert alone == both
     rows = history(survey_lake, "alone")
     assert without_times(rows) == without_times(history(survey_lake, "both"))
+    # Scalers are fitted once for all candidates; each fitted by itself gives the same.
+    drawn, folds = draw("knn", 6, 5), assign_folds(sample, 5)
+    for row in rows:
+        if row["n_samples"] == len(sample):
+            candidate, fold = row["candidate"], row["fold"]
+            again = evaluate(sample, folds, candidate, fold, drawn[candidate], "knn", "none", 5)
+            assert again["accuracy"] == row["accuracy"]
 
 
 def test_what_is_there_is_not_done_again_and_another_search_replaces_it(
