@@ -144,7 +144,7 @@ def night(
     bad = verdicts.filter(verdicts["is_bad"])
     emit(bad.select(list(_SHOWN)), form, output, title="judged bad")
     say(
-        f"{found}; {n_images:,} CCD images embedded, {n_reused:,} kept from before, {n_failed:,} "
+        f"{found}; {n_images:,} images embedded, {n_reused:,} kept from before, {n_failed:,} "
         f"failed; {bad.num_rows:,} of {verdicts.num_rows:,} exposures are bad"
     )
     finish(read.failed + n_failed + predicted.n_failed, strict)

@@ -113,17 +113,17 @@ def test_a_night_is_judged_and_only_what_is_new_is_embedded(
     incoming = observatory.arrive(tmp_path / "incoming", *early)
     first = observatory.night(incoming, *EASY)
     assert first.exit_code == 0, first.stderr
-    assert "2 files, 2 new or changed; 124 CCD images embedded, 0 kept" in first.stderr
+    assert "2 files, 2 new or changed; 124 images embedded, 0 kept" in first.stderr
     assert "0 of 2 exposures are bad" in first.stderr
 
     before = observatory.versions()
     again = observatory.night(incoming, *EASY)
-    assert "2 files, 0 new or changed; 0 CCD images embedded, 0 kept" in again.stderr
+    assert "2 files, 0 new or changed; 0 images embedded, 0 kept" in again.stderr
     assert observatory.versions() == before, "nothing is written where nothing is new"
 
     observatory.arrive(incoming, late)
     third = observatory.night(incoming, *EASY)
-    assert "3 files, 1 new or changed; 62 CCD images embedded, 124 kept" in third.stderr
+    assert "3 files, 1 new or changed; 62 images embedded, 124 kept" in third.stderr
     assert "1 of 3 exposures are bad" in third.stderr
     [found] = json.loads(third.stdout)
     assert found["expnum"] in observatory.bad
@@ -160,7 +160,7 @@ def test_images_that_came_by_another_folder_keep_their_vectors(
     *early, late = observatory.files
     observatory.night(observatory.arrive(tmp_path / "evening", *early))
     result = observatory.night(observatory.arrive(tmp_path / "morning", late))
-    assert "1 files, 1 new or changed; 62 CCD images embedded, 124 kept" in result.stderr
+    assert "1 files, 1 new or changed; 62 images embedded, 124 kept" in result.stderr
     assert "of 3 exposures" in result.stderr
 
 
@@ -188,7 +188,7 @@ def test_a_broken_image_is_counted_and_the_others_are_judged(
     (incoming / "x_ooi.fits.fz").write_bytes(b"SIMPLE" + bytes(3000))
     result = observatory.night(incoming, "--strict")
     assert result.exit_code == 1
-    assert "62 CCD images embedded" in result.stderr
+    assert "62 images embedded" in result.stderr
     assert "1 input(s) could not be used" in result.stderr
     (incoming / observatory.files[0].name).unlink()
     alone = observatory.arrive(tmp_path / "alone")
@@ -235,6 +235,24 @@ def test_vectors_of_other_settings_are_refused_before_any_image_is_read(
     result = observatory.night(observatory.arrive(tmp_path / "incoming", observatory.files[0]))
     assert "made with other settings" in str(result.exception)
     assert observatory.versions() == before
+
+
+def test_every_embedder_of_the_model_embeds(observatory: Observatory, tmp_path: Path) -> None:
+    lake = observatory.lake
+    embed(lake, "focal-plane-statistics", observatory.survey.images, workers=2)
+    embedders = ["statistics", "focal-plane-statistics"]
+    train(lake, embedders, "m", split="image", columns=["fwhm"], classifier="logistic")
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    result = observatory.night(incoming)
+    assert result.exit_code == 0, result.stderr
+    assert "63 images embedded" in result.stderr  # 62 CCDs and the exposure
+    (night,) = {p["night"] for p in lake.partitions("ccds", release="night")}
+    found = lake.partitions("embeddings", night=night)
+    assert sorted(partition["embedder"] for partition in found) == sorted(embedders)
+    (predicted,) = lake.partitions("predictions", night=night)
+    assert predicted.num_rows() == 62
+    again = observatory.night(incoming)
+    assert "0 images embedded" in again.stderr
 
 
 class Precise(MeanOnDevice):
@@ -293,7 +311,7 @@ def test_sigterm_ends_it_well_and_the_next_run_goes_on(
     assert after.exit_code == 0
     assert "of 3 exposures are bad" in after.stderr
     if marker == "predictions":
-        assert "0 CCD images embedded" in after.stderr
+        assert "0 images embedded" in after.stderr
 
 
 def _until(condition: Callable[[], bool]) -> Iterator[None]:
