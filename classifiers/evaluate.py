@@ -25,6 +25,7 @@ from lake.vocabulary import Vocabulary
 from queries.named import filled_sql, run_query
 
 if TYPE_CHECKING:
+    from classifiers.compare import Comparison, Progress
     from classifiers.train import TrainSummary
 
 #: Row of the scores over all classes.
@@ -55,6 +56,7 @@ class Evaluation:
     answers : by query, at least probability 0 where it takes one.
     at_cut : those of the queries that take a least probability, at the greatest one.
     exposures : scores of the votes by class, and of good or bad; None where nothing has voted.
+    seeds : the same classifier on other divisions; None where that was not asked for.
     n_unreadable : images of mistakes that the report could not show.
     """
 
@@ -66,6 +68,7 @@ class Evaluation:
     answers: Mapping[str, Answer]
     at_cut: Mapping[str, Answer]
     exposures: tuple[Scores, Scores] | None
+    seeds: Comparison | None = None
     n_unreadable: int = 0
 
     @property
@@ -131,6 +134,8 @@ def evaluate(
     *,
     images: Path | None = None,
     per_class: int = 6,
+    n_seeds: int = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on the nights that it was not trained on.
 
@@ -142,6 +147,8 @@ def evaluate(
     output : folder of the report: ``index.html``, its tables as CSV, its plots, ``scores.json``.
     images : folder of the survey's images, for thumbnails of the worst mistakes.
     per_class : mistakes shown of each class.
+    n_seeds : how often the classifier is trained anew on other divisions of its kind, to see how
+        far scores deviate; `progress` is called with the trainings done and their number.
 
     Raises
     ------
@@ -150,6 +157,8 @@ def evaluate(
     """
     if per_class < 0:
         raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
+    if n_seeds < 0:
+        raise SurveyError(f"--seeds {n_seeds}: give a number of trainings from 0")
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
     for embedder, settings in zip(test.features.embedders, test.settings, strict=True):
@@ -191,6 +200,10 @@ def evaluate(
         rows = evaluation.answers["held_out_exposures"].rows
         order = Vocabulary.of_lake(lake.root).classes
         evaluation = replace(evaluation, exposures=_score_votes(rows, order))
+    if n_seeds:
+        evaluation = replace(
+            evaluation, seeds=_other_divisions(lake, trained, n_seeds, max(cuts), progress)
+        )
     if output is not None:
         from classifiers.report import write_report
 
@@ -234,6 +247,29 @@ class _Asked:
         bound: dict[str, str | float] = {"model": self.model, **parameters}
         rows = run_query(self.lake, query, bound, given=self.given)
         return Answer(query, bound, rows, filled_sql(self.lake, query, bound))
+
+
+def _other_divisions(
+    lake: Lake, model: Model, n_seeds: int, cut: float, progress: Progress | None
+) -> Comparison:
+    from classifiers.compare import compare, contender_of
+
+    training, split = model.card["training"], model.card["split"]
+    return compare(
+        lake,
+        [contender_of(lake, model.name)],
+        release=training["release"],
+        sources=training["sources"],
+        nights=training["nights"],
+        good=training["good"],
+        max_ebv=training["max_ebv"],
+        split=split["by"],
+        test_fraction=split["test_fraction"],
+        min_probability=cut,
+        n_seeds=n_seeds,
+        seed=model.card["seed"],
+        progress=progress,
+    )
 
 
 def _held_out(lake: Lake, model: Model) -> Sample:

@@ -175,6 +175,13 @@ def evaluate(
         typer.Option(help="Folder of the survey's images, to show the worst mistakes."),
     ] = None,
     mistakes: Annotated[int, typer.Option(help="Mistakes that the report shows a class.")] = 6,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train anew on so many other divisions, to see how far scores deviate; when not "
+            "given, 10 for a report."
+        ),
+    ] = None,
     form: FormatOption = None,
 ) -> None:
     """Scores of a model on the nights it was not trained on; with --output, a report."""
@@ -182,7 +189,18 @@ def evaluate(
 
     if images is not None and output is None:
         raise SurveyError("--images is for the report: name its folder with --output")
-    result = score(session(context).lake(), model, output, images=images, per_class=mistakes)
+    if seeds is None:
+        seeds = 0 if output is None else 10
+    with progress("training on other divisions", "trainings") as shown:
+        result = score(
+            session(context).lake(),
+            model,
+            output,
+            images=images,
+            per_class=mistakes,
+            n_seeds=seeds,
+            progress=shown.update,
+        )
     _emit_scores(result.table(), result.cut, form, None)
     if result.leak is not None:
         say(f"a split by image would change the accuracy by {result.leak:+.3f}")

@@ -59,35 +59,46 @@ thresholds as (
 
 ),
 
+-- All at or above each probability that occurs.
+ranked as (
+
+    select
+        class,
+        chance,
+        sum(n) over ranks as n_selected,
+        sum(n_true) over ranks as n_hits
+    from counts
+    window ranks as (partition by class order by chance desc)
+
+),
+
 totals as (
 
     select class, sum(n_true) as n_true
     from counts
-    group by all
+    group by class
 
 ),
 
-found as (
+asked as (
 
-    select
-        counts.class,
-        thresholds.threshold,
-        coalesce(sum(counts.n) filter (where chance >= threshold::float), 0) as n_selected,
-        coalesce(sum(counts.n_true) filter (where chance >= threshold::float), 0) as n_hits
-    from counts
+    select totals.class, totals.n_true, thresholds.threshold
+    from totals
     cross join thresholds
-    group by all
 
 )
 
+-- The least probability at or above each threshold; none: nothing is selected.
 select
-    found.class,
-    found.threshold,
-    found.n_selected::bigint as n_selected,
-    found.n_hits / nullif(found.n_selected, 0) as purity,
-    found.n_hits / nullif(totals.n_true, 0) as completeness
-from found
-inner join totals using (class)
-left join classes on classes.name = found.class
-where len($classes::varchar[]) = 0 or list_contains($classes, found.class)
-order by classes.number nulls first, found.class, found.threshold
+    asked.class,
+    asked.threshold,
+    coalesce(ranked.n_selected, 0)::bigint as n_selected,
+    ranked.n_hits / ranked.n_selected as purity,
+    coalesce(ranked.n_hits, 0) / nullif(asked.n_true, 0) as completeness
+from asked
+asof left join ranked
+    on ranked.class = asked.class
+    and ranked.chance >= asked.threshold::float
+left join classes on classes.name = asked.class
+where len($classes::varchar[]) = 0 or list_contains($classes, asked.class)
+order by classes.number nulls first, asked.class, asked.threshold

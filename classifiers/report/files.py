@@ -63,10 +63,12 @@ def _tables(evaluation: Evaluation) -> dict[str, pa.Table]:
         "exposure_shares": "score_shares",
     }
     answers = evaluation.answers
+    seeds = evaluation.seeds
     return {
         "scores": evaluation.table(),
         "confusion": evaluation.confusion(),
         **{name: answers[query].rows for name, query in named.items() if query in answers},
+        **({} if seeds is None else {"seeds": seeds.table(), "seeds_by_class": seeds.by_class()}),
     }
 
 

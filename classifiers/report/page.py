@@ -17,6 +17,7 @@ from classifiers.metrics import ClassScore, Scores
 from lake.cameras import viewer_url
 
 if TYPE_CHECKING:
+    from classifiers.compare import Comparison
     from classifiers.evaluate import Answer, Evaluation
     from classifiers.report.thumbnails import Thumbnail
 
@@ -229,6 +230,8 @@ def _grids(evaluation: Evaluation) -> dict[str, Grid]:
         )
     for part in ("camera", "band", "night"):
         grids[part] = _group(part, answers["score_groups"])
+    if evaluation.seeds is not None:
+        grids["seeds"], grids["seeds_by_class"] = _seeds(evaluation.seeds)
     if evaluation.exposures is not None:
         by_class, good_or_bad = evaluation.exposures
         bad = next(one for one in good_or_bad.classes if one.name != "good")
@@ -243,6 +246,44 @@ def _grids(evaluation: Evaluation) -> dict[str, Grid]:
             },
         )
     return grids
+
+
+#: Names of the scores over seeds, as readers know them.
+_SEED_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "mean F1",
+    "balanced_accuracy": "balanced accuracy",
+    "bad_f1": "F1 of good or bad",
+    "coverage": "coverage at the cut",
+}
+
+
+def _seeds(seeds: Comparison) -> tuple[Grid, Grid]:
+    """Return means and deviations over seeds: of the whole, and by class."""
+    row = seeds.table().to_pylist()[0]
+    over_all = Grid(
+        ("score", "mean", "deviation"),
+        [
+            [_word(name), Cell(_share(row[key])), Cell(_share(row[f"{key}_sd"]))]
+            for key, name in _SEED_NAMES.items()
+        ],
+    )
+    rows = [row for row in seeds.by_class().to_pylist() if row["min_probability"] == 0]
+    by_class = Grid(
+        ("class", "precision", "recall", "F1", "mean support"),
+        [
+            [
+                _word(row["class"]),
+                *(
+                    Cell(_share(row[name]), f"± {_share(row[f'{name}_sd'])}")
+                    for name in ("precision", "recall", "f1")
+                ),
+                Cell(_count(row["support"])),
+            ]
+            for row in rows
+        ],
+    )
+    return over_all, by_class
 
 
 def _splits(evaluation: Evaluation) -> Grid:

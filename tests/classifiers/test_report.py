@@ -249,6 +249,23 @@ def test_the_leak_stands_on_the_page(make_survey: MakeSurvey, tmp_path: Path) ->
     assert json.loads((tmp_path / "scores.json").read_text())["leak"] == result.leak
 
 
+def test_deviation_over_seeds_stands_on_the_page(make_survey: MakeSurvey, tmp_path: Path) -> None:
+    survey = make_survey(n_nights=6, n_exposures=4, signal=0.8)
+    train(survey.lake, "toy", "m")
+    result = evaluate(survey.lake, "m", tmp_path, n_seeds=3)
+    assert result.seeds is not None
+    row = result.seeds.table().to_pylist()[0]
+    assert row["n_seeds"] == 3
+    # The first seed is the model's own division.
+    assert result.seeds.values("accuracy")[0, 0] == pytest.approx(result.scores[0.0].accuracy)
+    section = (tmp_path / "index.html").read_text().split('<section id="seeds">')[1]
+    assert f">{row['accuracy']:.3f}<" in section
+    assert f">{row['accuracy_sd']:.3f}<" in section
+    assert (tmp_path / "seeds.csv").exists()
+    with pytest.raises(SurveyError, match="--seeds -1"):
+        evaluate(survey.lake, "m", n_seeds=-1)
+
+
 def test_a_model_divided_by_image_says_so(make_survey: MakeSurvey, tmp_path: Path) -> None:
     survey = make_survey(n_nights=4, signal=1.0)
     train(survey.lake, "toy", "m", split="image", min_probability=0.0)
