@@ -1,7 +1,7 @@
-"""Where each CCD of an exposure lies on the screen, from the astrometry of its CCD table.
+"""Where each CCD of an exposure lies on the screen: north up, east left.
 
-The focal plane is laid out in the pixel frame of one CCD, turned to the nearest quarter so that
-north is up and east is left: CCDs stay upright rectangles whatever the camera's angle on the sky.
+The focal plane (`lake.focal_plane`) is turned to the nearest quarter, or mirrored: CCDs stay
+upright rectangles whatever the camera's angle on the sky.
 """
 
 from __future__ import annotations
@@ -13,31 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lake import focal_plane
+from lake.focal_plane import Turn
+
 #: Pixels of the longer side of a focal plane, about.
 MOSAIC_SIZE = 1800
 #: Pixels of the longer side of a thumbnail, about.
 THUMBNAIL_SIZE = 320
 #: Columns of `ccds` that a layout needs.
-COLUMNS = (
-    "ccdnum", "ccdname", "image_filename", "image_hdu", "width", "height",
-    "crpix1", "crpix2", "crval1", "crval2", "cd1_1", "cd1_2", "cd2_1", "cd2_2",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A quarter turn with or without mirroring: transpose, then flip rows, then flip columns."""
-
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
-
-    def apply(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Return `image` (rows y, columns x, y upwards) as the screen shows it."""
-        turned = image.T if self.transpose else image
-        if self.flip_rows:
-            turned = turned[::-1]
-        return turned[:, ::-1] if self.flip_columns else turned
+COLUMNS = (*focal_plane.COLUMNS, "ccdname", "image_filename", "image_hdu")
+#: Size of a CCD whose size is not known, pixels: DECam's.
+_SIZE = (2046, 4094)
+#: How an image is shown whose orientation is not known: y upwards.
+_PLAIN = Turn(flip_y=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,90 +72,80 @@ class Layout:
 
 
 def layout(ccds: Sequence[Mapping[str, Any]]) -> Layout:
-    """Lay out the CCDs of one exposure; rows hold `COLUMNS`. CCDs without astrometry go in a grid.
+    """Lay out the CCDs of one exposure; rows hold `COLUMNS`.
 
-    Raises `ValueError` for no rows.
+    CCDs without astrometry stand in a grid below the others. Raises `ValueError` for no rows.
     """
     if not ccds:
         raise ValueError("no CCDs to lay out")
-    sizes = np.array([[row["width"] or 2046, row["height"] or 4094] for row in ccds], float)
-    centres, turn = _centres(ccds, sizes)
-    if centres is None:
-        centres, turn = _grid(sizes), Turn(False, True, False)
-    shown = sizes[:, ::-1] if turn.transpose else sizes
-    corner = (centres - shown / 2).min(axis=0)
-    width, height = (centres + shown / 2).max(axis=0) - corner
+    plane = focal_plane.layout(ccds)
+    screen = _PLAIN if plane.frame is None else _north_up(plane.frame)
+    boxes = {place.ccdnum: _on_screen(place, plane, screen) for place in plane.places}
+    turns = {place.ccdnum: place.turn.then(screen) for place in plane.places}
+    below = plane.width if screen.transpose else plane.height
+    sizes = {
+        row["ccdnum"]: (row["width"] or _SIZE[0], row["height"] or _SIZE[1])
+        for row in ccds
+        if row["ccdnum"] in plane.unplaced
+    }
+    boxes |= _grid(sizes, below)
+    width = max(left + across for left, _, across, _ in boxes.values())
+    height = max(top + down for _, top, _, down in boxes.values())
     places = []
-    for row, centre, size in zip(ccds, centres, shown, strict=True):
-        left, top = centre - size / 2 - corner
+    for row in ccds:
+        left, top, across, down = boxes[row["ccdnum"]]
         places.append(
             Place(
                 int(row["ccdnum"]),
                 str(row["ccdname"] or row["ccdnum"]).strip(),
                 str(row["image_filename"] or ""),
                 int(row["image_hdu"] or 0),
-                turn,
-                float(left / width),
-                float(top / height),
-                float(size[0] / width),
-                float(size[1] / height),
+                turns.get(row["ccdnum"], _PLAIN),
+                left / width,
+                top / height,
+                across / width,
+                down / height,
             )
         )
-    return Layout(tuple(places), float(width), float(height))
+    return Layout(tuple(places), width, height)
 
 
-def _centres(
-    ccds: Sequence[Mapping[str, Any]], sizes: NDArray[np.float64]
-) -> tuple[NDArray[np.float64] | None, Turn]:
-    """Return the centres on the screen in pixels (x right, y down), None without astrometry."""
-    plain = Turn(False, True, False)
-    names = ("crpix1", "crpix2", "crval1", "crval2", "cd1_1", "cd1_2", "cd2_1", "cd2_2")
-    if any(row[name] is None for row in ccds for name in names):
-        return None, plain
-    values = {name: np.array([row[name] for row in ccds], float) for name in names}
-    matrices = np.stack(
-        [values["cd1_1"], values["cd1_2"], values["cd2_1"], values["cd2_2"]], axis=-1
-    ).reshape(-1, 2, 2)
-    reference = matrices[len(ccds) // 2]
-    if not np.isfinite(reference).all() or abs(np.linalg.det(reference)) < 1e-14:
-        return None, plain
-    offsets = (sizes + 1) / 2 - np.stack([values["crpix1"], values["crpix2"]], axis=-1)
-    # Degrees on the sky, east and north of the reference value of the middle CCD.
-    sky = np.einsum("nij,nj->ni", matrices, offsets) + _tangent(values["crval1"], values["crval2"])
-    pixels = sky @ np.linalg.inv(reference).T
-    if not np.isfinite(pixels).all():
-        return None, plain
-    turn, matrix = _north_up(reference)
-    return pixels @ matrix.T, turn
+def _on_screen(
+    place: focal_plane.Place, plane: focal_plane.Layout, turn: Turn
+) -> tuple[float, float, float, float]:
+    """Return left, top, width and height in pixels of a CCD after the plane was turned."""
+    x, y = place.x, place.y
+    across, down = float(place.width), float(place.height)
+    width, height = plane.width, plane.height
+    if turn.transpose:
+        x, y, across, down, width, height = y, x, down, across, height, width
+    # Rows of the screen count downwards, as those of an array do.
+    return (
+        width - x - across if turn.flip_x else x,
+        height - y - down if turn.flip_y else y,
+        across,
+        down,
+    )
 
 
-def _tangent(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gnomonic offsets in degrees of (ra, dec) from the middle one of them."""
-    ra0, dec0 = np.radians(ra[len(ra) // 2]), np.radians(dec[len(dec) // 2])
-    ra, dec = np.radians(ra), np.radians(dec)
-    cosine = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
-    xi = np.cos(dec) * np.sin(ra - ra0) / cosine
-    eta = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / cosine
-    return np.degrees(np.stack([xi, eta], axis=-1))
-
-
-def _north_up(matrix: NDArray[np.float64]) -> tuple[Turn, NDArray[np.float64]]:
-    """Return the turn that puts north up and east left, and its matrix from pixels to the screen.
-
-    Rows of an image count upwards in y, those of the screen downwards.
-    """
+def _north_up(frame: NDArray[np.float64]) -> Turn:
+    """Return the turn that puts north up and east left, of degrees by pixel (2, 2)."""
     # Which pixel axis runs along east, and which way.
-    transpose = abs(matrix[0, 1]) > abs(matrix[0, 0])
-    east = matrix[0, 1] if transpose else matrix[0, 0]
-    north = matrix[1, 0] if transpose else matrix[1, 1]
-    right, down = (-1.0 if east > 0 else 1.0), (-1.0 if north > 0 else 1.0)
-    screen = np.array([[0, right], [down, 0]]) if transpose else np.array([[right, 0], [0, down]])
-    return Turn(transpose, down < 0, right < 0), screen
+    transpose = bool(abs(frame[0, 1]) > abs(frame[0, 0]))
+    east, north = (frame[0, 1], frame[1, 0]) if transpose else (frame[0, 0], frame[1, 1])
+    return Turn(transpose, bool(north > 0), bool(east > 0))
 
 
-def _grid(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    count = len(sizes)
-    width, height = sizes.max(axis=0) * 1.05
-    columns = max(1, round(float(np.sqrt(count * height / width))))
-    index = np.arange(count)
-    return np.stack([(index % columns) * width, (index // columns) * height], axis=-1)
+def _grid(
+    sizes: Mapping[int, tuple[float, float]], top: float
+) -> dict[int, tuple[float, float, float, float]]:
+    """Return left, top, width and height in pixels of CCDs in a grid that begins at `top`."""
+    if not sizes:
+        return {}
+    width, height = np.array(list(sizes.values()), float).max(axis=0) * 1.05
+    columns = max(1, round(float(np.sqrt(len(sizes) * height / width))))
+    boxes = {}
+    for index, (ccdnum, (across, down)) in enumerate(sizes.items()):
+        row, column = divmod(index, columns)
+        boxes[ccdnum] = (column * width, top * 1.05 + row * height, float(across), float(down))
+    return boxes

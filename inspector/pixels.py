@@ -17,8 +17,8 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.focal_plane import Turn
 from lake.errors import SurveyError
+from lake.focal_plane import Turn
 from lake.images import bin_image, open_images, read_ccd
 from lake.stretch import Stretch, grey, scale_of
 

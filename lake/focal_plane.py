@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,16 @@ class Turn:
             turned = turned[..., ::-1, :]
         return turned[..., ::-1] if self.flip_x else turned
 
+    def then(self, other: Turn) -> Turn:
+        """Return the turn that does what this one does and then what `other` does."""
+        # A transposition after a flip is a flip of the other axis after the transposition.
+        flips = (self.flip_x, self.flip_y) if other.transpose else (self.flip_y, self.flip_x)
+        return Turn(
+            self.transpose != other.transpose,
+            flips[0] != other.flip_y,
+            flips[1] != other.flip_x,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -73,12 +83,14 @@ class Layout:
     places : in the order of the CCD numbers.
     width, height : extent of all of them in pixels.
     unplaced : numbers of the CCDs whose size or astrometry is missing or impossible.
+    frame : (2, 2) degrees east and north by pixel along x and y; None where that is not known.
     """
 
     places: tuple[Place, ...]
     width: float
     height: float
     unplaced: tuple[int, ...] = ()
+    frame: Floats | None = field(default=None, compare=False, repr=False)
 
     def binning(self, size: int) -> int:
         """Return by how much to bin so that the longer side has about `size` pixels."""
@@ -156,7 +168,7 @@ def _placed(
             numbers, corners - origin, turned, quarters, strict=True
         )
     )
-    return Layout(tuple(places), float(width), float(height), unplaced)
+    return Layout(tuple(places), float(width), float(height), unplaced, frame)
 
 
 def _centres(values: Mapping[str, Floats], sizes: Floats, matrices: Floats) -> Floats:

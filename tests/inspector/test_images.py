@@ -98,9 +98,16 @@ def test_a_pixel_is_turned_with_its_ccd() -> None:
     assert np.argwhere(turned == 1).tolist() == [[0, 0]]
 
 
-def test_ccds_without_astrometry_stand_in_a_grid() -> None:
+def test_ccds_without_astrometry_stand_in_a_grid_below_the_others() -> None:
     table = rows()
-    table[7]["cd1_2"] = None
+    table[7]["cd1_2"] = table[9]["width"] = None
+    found = boxes(layout(table))
+    assert len(set(found.values())) == 62
+    lost = {table[7]["ccdname"], table[9]["ccdname"]}
+    lowest = max(top + height for name, (_, top, _, height) in found.items() if name not in lost)
+    assert all(found[name][1] >= lowest for name in lost)
+    for row in table:
+        row["crval1"] = None
     assert len(set(boxes(layout(table)).values())) == 62
     with pytest.raises(ValueError, match="no CCDs"):
         layout([])

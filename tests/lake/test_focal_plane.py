@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,17 @@ def test_decam_has_its_true_places_wherever_it_points(turn: float, ra: float, de
     assert {place.turn for place in plane.places} == {Turn()}
     assert plane.height == pytest.approx(7 * FULL_NY + 6 * 153)
     assert plane.width == pytest.approx(12 * FULL_NX + 11 * 201)
+
+
+TURNS = [Turn(*flags) for flags in itertools.product((False, True), repeat=3)]
+
+
+@pytest.mark.parametrize("first", TURNS)
+@pytest.mark.parametrize("second", TURNS)
+def test_two_turns_are_one(first: Turn, second: Turn) -> None:
+    image = np.arange(6).reshape(2, 3)
+    both = first.then(second).apply(image)
+    np.testing.assert_array_equal(both, second.apply(first.apply(image)))
 
 
 def test_each_ccd_may_have_a_reference_point_of_its_own() -> None:
