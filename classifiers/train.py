@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.pipeline import Pipeline
+
 from classifiers import estimators
 from classifiers.card import model_card
 from classifiers.class_weight import NONE
@@ -17,7 +19,7 @@ from classifiers.judge import judge_scores, learn_judge
 from classifiers.metrics import Scores
 from classifiers.model import Model, model_folder, save_model
 from classifiers.rounds import merged_rounds, same_nights
-from classifiers.sample import read_sample
+from classifiers.sample import Sample, read_sample
 from classifiers.search import Progress, Search, check_search, find_settings
 from lake.errors import SurveyError
 from lake.store import Lake
@@ -132,21 +134,22 @@ def train(
             progress=progress,
         )
     settings = None if found is None else found.settings
-    estimator = fit_part(learn, classifier, seed, settings, class_weight)
+
+    def fit(part: Sample) -> Pipeline:
+        return fit_part(part, classifier, seed, settings, class_weight)
+
+    estimator = fit(learn)
     good_first = classifier in estimators.GOOD_FIRST
     judges = None
     if good_first if judge is None else judge:
-        judges = learn_judge(
-            lake, learn, lambda part: fit_part(part, classifier, seed, settings, class_weight), seed
-        )
+        judges = learn_judge(lake, learn, fit, seed)
     tick()
     cuts = sorted({0.0, min_probability})
     scores = held_out_scores(test, probabilities_of(estimator, test), cuts, good_first)
     tick()
     at_random = divide(sample, IMAGE, test_fraction, seed)
     image_test = sample.take(at_random)
-    leaky = fit_part(sample.take(~at_random), classifier, seed, settings, class_weight)
-    image_probabilities = probabilities_of(leaky, image_test)
+    image_probabilities = probabilities_of(fit(sample.take(~at_random)), image_test)
     image_scores = held_out_scores(image_test, image_probabilities, cuts, good_first)
     tick()
     card = model_card(
