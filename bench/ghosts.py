@@ -5,6 +5,7 @@ of any other (their strengths as by default: two fifths cannot be seen, and half
 below twice what can). The lists name what they name, errors included. The judge of exposures
 (`classifiers.judge`) learns from them, once with the vectors of CCDs alone and once with those of
 the focal plane too; each night is judged by one that has not seen it, so that every ghost counts.
+Beside it stands the vote of CCDs, each on its own: their mean probability of a ghost.
 
 Against the truth: the recall of ghosts among all exposures at equal precision, with 95 % intervals
 over nights drawn with replacement, and the difference between the two on the same draws. What is in
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=24)
     parser.add_argument("--exposures", type=int, default=26, help="a night")
     parser.add_argument("--ghosts", type=int, default=4, help="as often as each other defect")
-    parser.add_argument("--folds", type=int, default=6, help="nights are left out in so many parts")
+    parser.add_argument("--folds", type=int, default=4, help="nights are left out in so many parts")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     settings = Settings(
@@ -70,7 +71,8 @@ def main() -> None:
     chances = {}
     for name, embedders in INPUTS.items():
         start = time.monotonic()
-        chances[name] = out_of_fold(lake, embedders, expnum, options.folds, options.seed)
+        voted, judged = out_of_fold(lake, embedders, expnum, options.folds, options.seed)
+        chances[f"vote, {name}"], chances[f"judge, {name}"] = voted, judged
         print(f"judged from {name}: {time.monotonic() - start:.0f} s", flush=True)
     n_nights = len(np.unique(night))
     print(
@@ -97,22 +99,25 @@ def make_survey(folder: Path, settings: Settings, seed: int) -> tuple[Lake, Path
 def out_of_fold(
     lake: Lake, embedders: tuple[str, ...], expnum: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
-    """Return the probability of a ghost in each exposure, by judges that did not see its night."""
+    """Return the probability of a ghost in each exposure, by its CCDs and by the judge, (2, n).
+
+    Neither has seen the exposure's night.
+    """
     sample = read_sample(lake, Features(embedders, "band"), seed=seed)
     partitions = embedded_nights(lake, sample.features)
     order = np.random.default_rng(seed).permutation(len(partitions))
-    chance = np.full(len(expnum), np.nan)
+    chance = np.full((2, len(expnum)), np.nan)
     for fold in range(folds):
         left_out = [partitions[index] for index in order[fold::folds]]
         for exposures, found in _judged(lake, sample, left_out, seed):
-            chance[np.searchsorted(expnum, exposures)] = found
+            chance[:, np.searchsorted(expnum, exposures)] = found
     return chance
 
 
 def _judged(
     lake: Lake, sample: Sample, left_out: Sequence[Partition], seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return exposures and their probability of a ghost, of each of the nights left out."""
+    """Return exposures (n,) and their probabilities of a ghost (2, n) of the nights left out."""
     names = [f"{partition['camera']}/{partition['night']}" for partition in left_out]
     learn = sample.take(~np.isin(np.array(sample.nights)[sample.night], names))
     judge = learn_judge(lake, learn, lambda part: fit_part(part, CLASSIFIER, seed), seed)
@@ -124,7 +129,10 @@ def _judged(
         of_ccds = np.zeros((len(night.expnum), n_classes), np.float32)
         of_ccds[:, estimator.classes_] = in_chunks(night.vectors, estimator.predict_proba)
         described = describe(lake, partition, night, of_ccds)
-        found.append((described.expnum, judge.probabilities(described.vectors)[:, ghost]))
+        row = np.searchsorted(described.expnum, night.expnum)
+        voted = np.bincount(row, of_ccds[:, ghost]) / described.n_ccds
+        judged = judge.probabilities(described.vectors)[:, ghost]
+        found.append((described.expnum, np.stack([voted, judged])))
     return found
 
 
@@ -136,19 +144,21 @@ def report(
     counts: np.ndarray,
     n_draws: int = 1000,
 ) -> None:
-    """Print recall at each precision, of the exposures that count, and the difference."""
+    """Print recall at each precision, of the exposures that count, and what the plane adds."""
     ghost, night = ghost[counts], np.unique(night[counts], return_inverse=True)[1]
     n_nights = int(night.max()) + 1
     draws = np.random.default_rng(0).multinomial(n_nights, np.full(n_nights, 1 / n_nights), n_draws)
     print(f"{title}: {ghost.sum()} of {len(ghost)} exposures")
     for precision in PRECISIONS:
-        recalls = []
+        recalls = {}
         for name, chance in chances.items():
             order = np.argsort(-chance[counts], kind="stable")
             weights = np.concatenate([np.ones((1, n_nights)), draws])[:, night[order]]
-            recalls.append(recall_at(precision, chance[counts][order], ghost[order], weights))
-            print(f"  recall at precision {precision:.2f}, {name:22s} {_shown(recalls[-1])}")
-        print(f"  {'difference':47s} {_shown(recalls[1] - recalls[0])}")
+            recalls[name] = recall_at(precision, chance[counts][order], ghost[order], weights)
+            print(f"  recall at precision {precision:.2f}, {name:28s} {_shown(recalls[name])}")
+        for way in ("vote", "judge"):
+            without, with_plane = (recalls[f"{way}, {name}"] for name in INPUTS)
+            print(f"    {way + ', what the focal plane adds':47s} {_shown(with_plane - without)}")
 
 
 def recall_at(

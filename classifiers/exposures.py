@@ -34,6 +34,9 @@ from lake.store import Lake, Partition, read_file
 
 #: Quantiles over an exposure's CCDs of their deviation from its median vector.
 _QUANTILES = (0.0, 0.05, 0.95, 1.0)
+#: Trees draw features by lot. The exposure's own vectors, few beside the summaries of its CCDs',
+#: stand so often that there are this many times as many values of them.
+_OWN = 1 / 3
 #: The focal plane is divided into so many cells along each side.
 _CELLS = 3
 #: Probabilities of being bad above which CCDs are counted.
@@ -49,9 +52,9 @@ class Exposures:
     Attributes
     ----------
     expnum, n_ccds : (n,), sorted by exposure.
-    vectors : (n, d) float32: summary of the CCDs' vectors, vectors of the whole exposure, summary
-        of the CCDs' classes, number of the band.
-    n_measured : how many of the values are of vectors: those before the classes.
+    vectors : (n, d) float32: summary of the CCDs' vectors, vectors of the whole exposure, these
+        again (`_OWN`), summary of the CCDs' classes, number of the band.
+    n_measured : how many of the values are of vectors, each once: the first ones.
     """
 
     expnum: np.ndarray
@@ -78,7 +81,9 @@ def describe(
     cell = np.array([cells.get(number, -1) for number in night.ccdnum.tolist()], np.intp)
     classes = summarise_classes(night.expnum, probabilities, cell)
     bands = read_bands(lake, partition, exposures)
-    vectors = np.concatenate([summaries, whole, classes, bands[:, None]], axis=1)
+    times = round(_OWN * summaries.shape[1] / whole.shape[1]) if whole.shape[1] else 1
+    again = [whole] * max(times - 1, 0)
+    vectors = np.concatenate([summaries, whole, *again, classes, bands[:, None]], axis=1)
     return Exposures(exposures, n_ccds, vectors, summaries.shape[1] + whole.shape[1])
 
 
