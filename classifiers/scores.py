@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from classifiers.metrics import ClassScore, Scores, score
+from classifiers.metrics import ClassScore, Scores, score_decided
 from lake.errors import SurveyError
 from lake.store import Lake, read_file
 from lake.vocabulary import Vocabulary
@@ -32,7 +32,8 @@ class ExposureScores:
     n_visible_found : found with a visible defect.
     n_faint_found : found with a defect below what counts as visible.
     n_false : found without any defect.
-    classes : precision, recall, F1 and support by class; a faint exposure is left out of them.
+    classes : precision, recall and F1 by class, with intervals over nights, and support; a faint
+        exposure is left out of them.
     strengths : by bin of strength: exposures, found, recall.
     """
 
@@ -122,7 +123,9 @@ def score_exposures(
         n_visible_found=int((found & visible).sum()),
         n_faint_found=int((found & bad & ~visible).sum()),
         n_false=int((found & ~bad).sum()),
-        classes=_by_class(rows["class"].to_pylist(), called, clear).classes,
+        classes=_by_class(
+            rows["class"].to_pylist(), called, rows["night"].cast(pa.string()).to_pylist(), clear
+        ).classes,
         strengths=_by_strength(strength[bad], found[bad]),
     )
 
@@ -145,13 +148,15 @@ def _truth(
     return rows
 
 
-def _by_class(truth: Sequence[str], called: Sequence[str], rows: np.ndarray) -> Scores:
+def _by_class(
+    truth: Sequence[str], called: Sequence[str], night: Sequence[str], rows: np.ndarray
+) -> Scores:
     order = Vocabulary.load().classes
     classes = tuple(name for name in order if name in truth or name in called)
     index = {name: place for place, name in enumerate(classes)}
     true = np.array([index[name] for name in truth])[rows]
-    decided = np.eye(len(classes))[[index[name] for name in called]][rows]
-    return score(classes, true, decided)
+    decided = np.array([index[name] for name in called])[rows]
+    return score_decided(classes, true, decided, np.asarray(night)[rows])
 
 
 def _by_strength(strength: np.ndarray, found: np.ndarray) -> pa.Table:

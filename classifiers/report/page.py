@@ -44,13 +44,13 @@ class Grid:
     ----------
     head : names of the columns; the first is that of the rows.
     answers : what the numbers are answers of, with the SQL that gives them again.
+    kind : name of its style.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     answers: Sequence[Answer] = ()
     kind: str = ""
-    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,11 @@ def _made(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("columns of the CCD table", ", ".join(features.columns) or "none"),
         ("classifier", card["classifier"]),
         ("steps", steps),
-        ("settings found by", f"search: {card['search']}" if "search" in card else NOTHING),
+        (
+            "settings",
+            "the default ones" if card["search"] == "none" else "found by " + card["search"],
+        ),
+        ("class weights", card["class_weight"]),
         ("release", str(training["release"])),
         ("lists learned from", ", ".join(training["sources"]) or "all"),
         ("good images drawn", f"{training['good']:,} at most, E(B-V) below {training['max_ebv']}"),
@@ -275,7 +279,10 @@ def _seeds(seeds: Comparison) -> tuple[Grid, Grid]:
             [
                 _word(row["class"]),
                 *(
-                    Cell(_share(row[name]), f"± {_share(row[f'{name}_sd'])}")
+                    Cell(
+                        _share(row[name]),
+                        "" if row[f"{name}_sd"] is None else f"± {row[f'{name}_sd']:.3f}",
+                    )
                     for name in ("precision", "recall", "f1")
                 ),
                 Cell(_count(row["support"])),
@@ -307,7 +314,7 @@ def _splits(evaluation: Evaluation) -> Grid:
                 ]
             )
     head = ("split", "probability", "images", "coverage", "accuracy", "mean F1", "by chance")
-    return Grid(head, rows, asked)
+    return Grid(head, rows, asked, kind="ranges")
 
 
 def _classes(scores: Scores, answer: Answer) -> Grid:
@@ -318,15 +325,15 @@ def _class_grid(classes: Iterable[ClassScore], answer: Answer) -> Grid:
     rows = [
         [
             _word(one.name),
-            Cell(_share(one.precision), _between(one.precision_interval)),
-            Cell(_share(one.recall), _between(one.recall_interval)),
-            Cell(_share(one.f1), _between(one.f1_interval)),
+            _with_interval(one.precision, one.precision_interval),
+            _with_interval(one.recall, one.recall_interval),
+            _with_interval(one.f1, one.f1_interval),
             Cell(_count(one.support)),
         ]
         for one in classes
         if one.support or np.isfinite(one.precision)
     ]
-    return Grid(("class", "precision", "recall", "F1", "support"), rows, (answer,))
+    return Grid(("class", "precision", "recall", "F1", "support"), rows, (answer,), kind="ranges")
 
 
 def _confusion(classes: Sequence[str], scores: Scores, answers: Mapping[str, Answer]) -> Grid:
@@ -425,6 +432,12 @@ def _plain(answer: Answer, columns: Mapping[str, Any]) -> Grid:
 
 def _word(text: str) -> Cell:
     return Cell(text, is_number=False)
+
+
+def _with_interval(value: float, bounds: tuple[float, float]) -> Cell:
+    if np.isnan(value):
+        return Cell(NOTHING)
+    return Cell(_share(value), _between(bounds) or "one night")
 
 
 def _share(value: float | None) -> str:
