@@ -20,7 +20,7 @@ ROUNDS, RATE = 50, 0.2
 PENALTY = 1.0
 #: A tree looks at every feature: longer vectors are reduced to as many components. Those of
 #: statistics, whose features mean something each, are not.
-MAX_VALUES = 160
+MAX_VALUES = 256
 
 
 def steps(layout: Layout, n_samples: int, seed: int) -> list[tuple[str, Any]]:
