@@ -10,6 +10,7 @@ So the rungs are driven here, with scikit-learn's sampler, folds and estimators.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -39,6 +40,8 @@ FACTOR = 3
 FOLDS = 3
 #: Least images of a class in each fold, as far as there are that many.
 _LEAST = 4
+#: Longest that an evaluation waits to be committed, s.
+_PERIOD = 0.5
 
 
 class Progress(Protocol):
@@ -100,18 +103,20 @@ class Search:
 
 
 class _History:
-    """Evaluations of one rung: a file of the table, written anew with each that is finished.
+    """Evaluations of one rung: a file of the table, written anew as they are finished.
 
-    That takes milliseconds where a fit takes seconds, and a kill at any moment loses none.
+    A fit of few images takes less time than that: what comes within `_PERIOD` goes in together.
     """
 
     def __init__(self, lake: Lake, model: str, rung: Rung, record: Record) -> None:
         self.rung = rung
         self.rows: dict[tuple[int, int], dict[str, Any]] = {}
         self._lake, self._keys, self._record = lake, {"model": model}, record
+        self._committed, self._time = 0, 0.0
         if lake.is_current(TABLE, self._keys, record, self.part):
             for row in lake.read(TABLE, self._keys, part=self.part).to_pylist():
                 self.rows[row["candidate"], row["fold"]] = row
+            self._committed = len(self.rows)
 
     @property
     def part(self) -> str:
@@ -119,10 +124,17 @@ class _History:
         return f"rung-{self.rung.number}"
 
     def add(self, row: dict[str, Any]) -> None:
-        """Commit an evaluation."""
+        """Take an evaluation, and commit what has come when the last time was long enough ago."""
         self.rows[row["candidate"], row["fold"]] = row
-        rows = pa.Table.from_pylist(list(self.rows.values()))
-        self._lake.write(TABLE, self._keys, rows, self._record, self.part)
+        if time.monotonic() - self._time >= _PERIOD:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what has come."""
+        if len(self.rows) > self._committed:
+            rows = pa.Table.from_pylist(list(self.rows.values()))
+            self._lake.write(TABLE, self._keys, rows, self._record, self.part)
+        self._committed, self._time = len(self.rows), time.monotonic()
 
     def ranking(self) -> list[tuple[int, float]]:
         """Return (candidate, mean accuracy), best first, without those that failed."""
@@ -152,8 +164,8 @@ def find_settings(
 ) -> Search:
     """Find settings of `classifier` for the images of `sample`, which must hold none to score with.
 
-    Every evaluation is a row of the table `searches` once it is finished. Run again, with the same
-    sample and settings, the search goes on from there and finds the same.
+    Every evaluation is a row of the table `searches` within half a second of its end. Run again,
+    with the same sample and settings, the search goes on from there and finds the same.
 
     Parameters
     ----------
@@ -195,12 +207,14 @@ def find_settings(
             delayed(evaluate)(part, part_folds, *task, settings, classifier, class_weight, seed)
             for task, settings in zip(waiting, given, strict=True)
         ]
-        results = _run(calls, workers)
-        for done, result in enumerate(results, start=len(tasks) - len(waiting) + 1):
-            common = {"rung": rung.number, "n_samples": len(part)}
-            history.add({**common, **drawn[result["candidate"]], **result})
-            if progress is not None:
-                progress(done, len(tasks), title)
+        try:
+            for result in _run(calls, workers):
+                common = {"rung": rung.number, "n_samples": len(part)}
+                history.add({**common, **drawn[result["candidate"]], **result})
+                if progress is not None:
+                    progress(len(history.rows), len(tasks), title)
+        finally:
+            history.commit()
         ranking = history.ranking()
         if not ranking:
             why = next(row["error"] for row in history.rows.values() if row["error"])
@@ -368,12 +382,15 @@ def _fit_step(
 
 
 def _run(calls: Sequence[Any], workers: int | None) -> Iterator[Any]:
-    """Return an iterator of what the calls return, as they are finished."""
+    """Yield what the calls return, as they are finished."""
     n_jobs = min(workers or len(os.sched_getaffinity(0)), max(len(calls), 1))
     with parallel_config("loky", inner_max_num_threads=1):
         # One by one: what is finished is to be known at once.
         parallel = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
-    return parallel(calls)
+    with warnings.catch_warnings(), contextlib.closing(parallel(calls)) as results:
+        # When it is interrupted, what was not taken any more is no news.
+        warnings.filterwarnings("ignore", message=".*tasks .* have been")
+        yield from results
 
 
 def evaluate(
