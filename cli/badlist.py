@@ -71,7 +71,8 @@ def diff(
         typer.Option(metavar="EXPNUM[-CCD]", help="Comment a line out; repeatable."),
     ] = None,
     heading: Annotated[
-        str | None, typer.Option(help="Comment above the additions [default: date and origin].")
+        str | None,
+        typer.Option(help="Comment above the additions.", show_default="date and origin"),
     ] = None,
     camera: CameraOption = "decam",
     output: Annotated[

@@ -69,12 +69,16 @@ def embed(
         typer.Option(help="Weights: the hub's original file, or a transformers folder."),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="[default: bfloat16 on GPUs, float32 on CPUs]")
+        Precision | None,
+        typer.Option(
+            help="Precision that the model computes in.",
+            show_default="bfloat16 on GPUs, float32 on CPUs",
+        ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join [default: one on this machine].")
+        str | None, typer.Option(help="Ray cluster to join.", show_default="one on this machine")
     ] = None,
     workers: Annotated[
         int | None,

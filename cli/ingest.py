@@ -78,7 +78,8 @@ def reports(
     files: Annotated[list[Path], typer.Argument(help="Lists: text, FITS or CSV; or a folder.")],
     source: Annotated[Source, typer.Option(help="Whose list it is.")],
     round_name: Annotated[
-        str | None, typer.Option("--round", help="Edition of the list [default: the file's stem].")
+        str | None,
+        typer.Option("--round", help="Edition of the list.", show_default="the file's stem"),
     ] = None,
     camera: Annotated[str, typer.Option(help="Camera whose exposures are listed.")] = "decam",
     force: Force = False,

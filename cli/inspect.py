@@ -268,7 +268,8 @@ def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Inspection CSV.")],
     round_name: Annotated[
-        str | None, typer.Option("--round", help="Name of the round [default: the file's stem].")
+        str | None,
+        typer.Option("--round", help="Name of the round.", show_default="the file's stem"),
     ] = None,
     camera: Annotated[str, typer.Option(help="Camera whose exposures are listed.")] = "decam",
 ) -> None:

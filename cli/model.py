@@ -49,10 +49,10 @@ def train(
     ],
     model: ModelOption,
     release: Annotated[
-        str | None, typer.Option(help="Release whose labels count [default: the only one].")
+        str | None, typer.Option(help="Release whose labels count.", show_default="the only one")
     ] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="Lists to learn from [default: all]; repeatable.")
+        list[str] | None, typer.Option(help="Lists to learn from; repeatable.", show_default="all")
     ] = None,
     night: Annotated[
         list[str] | None, typer.Option(help="Learn from these nights only; repeatable.")

@@ -42,7 +42,7 @@ def night(
     release: Annotated[str, typer.Option(help="Name to file the CCDs under.")] = "night",
     rule: Annotated[
         Rule | None,
-        typer.Option(help="How to vote [default: learned where the model has, else share]."),
+        typer.Option(help="How to vote.", show_default="learned where the model has, else share"),
     ] = None,
     min_probability: MinProbability = 0.9,
     min_fraction: MinFraction = 0.5,
@@ -65,7 +65,10 @@ def night(
         typer.Option(help="Weights of the model's embedders, where they need any; repeatable."),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="[default: what the model was trained on]")
+        Precision | None,
+        typer.Option(
+            help="Precision that the model computes in.", show_default="as it was trained"
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     strict: Strict = False,

@@ -29,7 +29,9 @@ class Format(StrEnum):
 
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", help="How to write the rows [default: table, or by --output's end]."),
+    typer.Option(
+        "--format", help="How to write the rows.", show_default="table, or by --output's end"
+    ),
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="File to write the rows to instead of the screen.")
