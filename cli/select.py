@@ -63,7 +63,8 @@ def select(
         bool,
         typer.Option(
             "--outlier-step/--no-outlier-step",
-            help="Drop CCDs in sparse cells of a self-organising map, as published.",
+            help="Drop CCDs in sparse cells of a self-organising map, as published: what is like "
+            "nothing else teaches little, but bad exposures are often so.",
         ),
     ] = False,
     per_night: Annotated[

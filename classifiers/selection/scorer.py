@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from classifiers.class_weight import reweighted
 from classifiers.model import Model
@@ -104,4 +105,8 @@ def points_of(model: Model, vectors: np.ndarray) -> Iterator[np.ndarray]:
     """Yield what the model's classifier sees of vectors (n, d), some thousand at a time."""
     for start in range(0, len(vectors), _CHUNK):
         part = vectors[start : start + _CHUNK]
-        yield model.estimator[:-1].transform(part) if len(model.estimator) > 1 else part
+        if len(model.estimator) > 1:
+            # The last bits of a product depend on the number of threads that share it.
+            with threadpool_limits(1, user_api="blas"):
+                part = model.estimator[:-1].transform(part)
+        yield part

@@ -121,26 +121,19 @@ def select(
     needs_map = outlier_step or per_cluster is not None
     tick = _ticker(len(nights) * (1 + outlier_step), progress)
 
-    ensemble_of = sample = None
+    ensemble = sample = None
     if strategy in strategies.OF_ENSEMBLE:
         sample = learned_from(lake, trained)
-        ensemble_of = fit_members(trained, sample, n_models, seed)
+        ensemble = fit_members(trained, sample, n_models, seed)
     shown = None
     if needs_map or strategy == "anomalous":
         shown = _shown(lake, trained, nights, seed)
     grid = som.fit_map(shown, seed) if needs_map and shown is not None else None
     sparse = None
     if outlier_step and grid is not None:
-        occupancy = np.zeros(grid.n_cells, np.int64)
-        for partition in nights:
-            for points in points_of(
-                trained, read_vectors(lake, partition, trained.features).vectors
-            ):
-                occupancy += np.bincount(grid.cells(points), minlength=grid.n_cells)
-            tick()
-        sparse = som.sparse_cells(occupancy)
+        sparse = som.sparse_cells(_occupancy(lake, trained, nights, grid, tick))
 
-    scorer = Scorer(trained, strategy, seed, sample, ensemble_of, shown)
+    scorer = Scorer(trained, strategy, seed, sample, ensemble, shown)
     seen = looked_at(lake, strategy != "wrong-label")
     labels = scorer.labels(lake) if strategy == "wrong-label" else None
     held_out = set() if held_out_too or labels is not None else set(held_out_nights(trained))
@@ -160,13 +153,13 @@ def select(
                 found.append(best)
         tick()
     counts.seconds = time.monotonic() - start
-    rows = _chosen(found, n, trained, scorer, counts, per_night, per_cluster, seed)
+    rows = _chosen(found, n, scorer, counts, per_night, per_cluster, seed)
     return Selection(model, strategy, rows, counts)
 
 
 @dataclass
 class _Best:
-    """The first CCD of each exposure of a night: arrays (n,), shares (n, n_classes) or None."""
+    """The first CCD of each exposure of a night: arrays (n,); shares are (n, n_classes)."""
 
     partition: Partition
     expnum: np.ndarray
@@ -195,6 +188,19 @@ def _shown(lake: Lake, model: Model, nights: Sequence[Partition], seed: int) -> 
     if not parts:
         raise SurveyError("no usable vectors in the nights asked for; embed them again")
     return np.concatenate(parts)
+
+
+def _occupancy(
+    lake: Lake, model: Model, nights: Sequence[Partition], grid: som.Map, tick: Callable[[], None]
+) -> np.ndarray:
+    """Return how many CCDs of all nights each cell of the map holds, (n_cells,)."""
+    occupancy = np.zeros(grid.n_cells, np.int64)
+    for partition in nights:
+        night = read_vectors(lake, partition, model.features)
+        for points in points_of(model, night.vectors):
+            occupancy += np.bincount(grid.cells(points), minlength=grid.n_cells)
+        tick()
+    return occupancy
 
 
 def _night(
@@ -271,7 +277,6 @@ def _night(
 def _chosen(
     found: Sequence[_Best],
     n: int,
-    model: Model,
     scorer: Scorer,
     counts: Counts,
     per_night: int | None,
@@ -304,7 +309,7 @@ def _chosen(
             by_night[where[index]] += 1
             by_cluster[cluster[index]] += 1
             taken.append((found[where[index]], int(row[index])))
-    counts.zero = sum(best.score[i] == 0 for best, i in taken)
+    counts.zero = sum(bool(best.score[i] == 0) for best, i in taken)
     rows = [
         _row(place, best, i, scorer, with_cluster=per_cluster is not None)
         for place, (best, i) in enumerate(taken)

@@ -49,11 +49,13 @@ class Map:
     def cells(self, points: np.ndarray) -> np.ndarray:
         """Return the nearest cell of each point (n, d), (n,) from 0."""
         nearest = np.empty(len(points), np.int32)
-        for start in range(0, len(points), 8192):
-            block = slice(start, start + 8192)
-            placed = (points[block].astype(np.float32) - self.centre) @ self.components.T
-            # |x - w|^2 without |x|^2, which is the same for every cell.
-            nearest[block] = (self._squares - 2 * placed @ self.weights.T).argmin(axis=1)
+        # The last bits of a product depend on the number of threads that share it.
+        with threadpool_limits(1, user_api="blas"):
+            for start in range(0, len(points), 8192):
+                block = slice(start, start + 8192)
+                placed = (points[block].astype(np.float32) - self.centre) @ self.components.T
+                # |x - w|^2 without |x|^2, which is the same for every cell.
+                nearest[block] = (self._squares - 2 * placed @ self.weights.T).argmin(axis=1)
         return nearest
 
     def clusters(self, cells: np.ndarray) -> np.ndarray:
