@@ -143,39 +143,8 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
     groups = [f"{c}/{n}" for c, n in zip(camera, night, strict=True)]
     names, group = np.unique(groups, return_inverse=True)
 
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    layouts: set[Layout] = set()
-    settings: dict[str, dict[str, str]] = {embedder: {} for embedder in features.embedders}
-    inputs: dict[str, dict[str, str]] = {}
-    wanted = 0
-    for number, name in enumerate(names):
-        partition = partitions.get(tuple(name.split("/", 1)))
-        mine = np.flatnonzero(group == number)
-        if partition is None:
-            continue
-        wanted += len(mine)
-        for embedder, one in joined(lake, partition, features).items():
-            if one is not None:
-                settings[embedder][one.name] = vector_settings(one)
-        inputs[partition.name] = input_fingerprints(lake, partition, features)
-        night_vectors = read_vectors(lake, partition, features)
-        at, found = look_up(ccd_keys(night_vectors.expnum, night_vectors.ccdnum), keys[mine])
-        if found.any():
-            layouts.add(night_vectors.layout)
-            parts.append((mine[found], night_vectors.vectors[at[found]]))
-    if not parts:
-        raise SurveyError(
-            f"none of the {rows.num_rows} labelled CCDs has a vector of "
-            f"{' and '.join(features.embedders)}; embed the nights that are labelled"
-        )
-    check_settings(settings)
-    if len(layouts) > 1:
-        raise SurveyError(
-            f"vectors of {' or '.join(features.embedders)} are of CCDs on some nights and of whole "
-            "exposures on others; embed again with --force"
-        )
-    chosen = np.concatenate([mine for mine, _ in parts])
-    vectors = np.concatenate([part for _, part in parts])
+    found = _gather(lake, partitions, names, group, keys, features)
+    chosen, vectors = found.rows, found.vectors
     _check_columns(features, vectors)
     present, labels = np.unique(code[chosen], return_inverse=True)
     classes = tuple(order[index] for index in present)
@@ -187,7 +156,7 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
     used, night_index = np.unique(group[chosen], return_inverse=True)
     return Sample(
         vectors=vectors,
-        layout=layouts.pop(),
+        layout=found.layout,
         labels=labels,
         weights=weight[chosen],
         expnum=rows["expnum"].to_numpy()[chosen],
@@ -197,9 +166,79 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
         nights=tuple(str(names[index]) for index in used),
         release=str(rows["release"][0]),
         features=features,
+        settings=found.settings,
+        fingerprint=digest([found.inputs, digest(keys[chosen].tolist()), labels.tolist()]),
+        n_missing=found.n_missing,
+    )
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Vectors (n, d) of the labelled CCDs `rows` (n,), and what decided them."""
+
+    rows: np.ndarray
+    vectors: np.ndarray
+    layout: Layout
+    settings: tuple[str, ...]
+    inputs: dict[str, dict[str, str]]
+    n_missing: int
+
+
+def _gather(
+    lake: Lake,
+    partitions: dict,
+    names: np.ndarray,
+    group: np.ndarray,
+    keys: np.ndarray,
+    features: Features,
+) -> _Gathered:
+    """Read the vectors of the CCDs `keys`, a night at a time; `names[group]` are their nights."""
+    rows = np.empty(len(keys), np.intp)
+    vectors = np.empty((0, 0), np.float32)
+    n_found = wanted = 0
+    layouts: set[Layout] = set()
+    settings: dict[str, dict[str, str]] = {embedder: {} for embedder in features.embedders}
+    inputs: dict[str, dict[str, str]] = {}
+    for number, name in enumerate(names):
+        partition = partitions.get(tuple(name.split("/", 1)))
+        if partition is None:
+            continue
+        mine = np.flatnonzero(group == number)
+        wanted += len(mine)
+        for embedder, one in joined(lake, partition, features).items():
+            if one is not None:
+                settings[embedder][one.name] = vector_settings(one)
+        inputs[partition.name] = input_fingerprints(lake, partition, features)
+        night = read_vectors(lake, partition, features)
+        at, found = look_up(ccd_keys(night.expnum, night.ccdnum), keys[mine])
+        if not found.any():
+            continue
+        layouts.add(night.layout)
+        if len(layouts) > 1:
+            check_settings(settings)
+            raise SurveyError(
+                f"{partition.name}: vectors of {' or '.join(features.embedders)} are of whole "
+                "exposures here and of CCDs elsewhere, or the reverse; embed again with --force"
+            )
+        if not n_found:
+            # Filled in place: parts to be joined at the end would be in memory twice.
+            vectors = np.empty((len(keys), night.layout.width), np.float32)
+        place = slice(n_found, n_found + int(found.sum()))
+        rows[place], vectors[place] = mine[found], night.vectors[at[found]]
+        n_found = place.stop
+    if not n_found:
+        raise SurveyError(
+            f"none of the {len(keys)} labelled CCDs has a vector of "
+            f"{' and '.join(features.embedders)}; embed the nights that are labelled"
+        )
+    check_settings(settings)
+    return _Gathered(
+        rows=rows[:n_found],
+        vectors=vectors[:n_found],
+        layout=layouts.pop(),
         settings=tuple(next(iter(one.values())) for one in settings.values()),
-        fingerprint=digest([inputs, digest(keys[chosen].tolist()), labels.tolist()]),
-        n_missing=wanted - len(chosen),
+        inputs=inputs,
+        n_missing=wanted - n_found,
     )
 
 

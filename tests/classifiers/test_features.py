@@ -248,3 +248,16 @@ def test_empty_night_of_an_embedder_is_no_obstacle(survey: Survey) -> None:
     write_vectors(lake, NIGHT, none, none, np.zeros((0, 16)))
     train(lake, ["toy", "whole"], "m", context="band")
     assert predict(lake, "m").n_ccds == (survey.night != NIGHT).sum()
+
+
+def test_vectors_of_another_length_are_refused(survey: Survey) -> None:
+    here = survey.night == NIGHT
+    expnum, ccdnum = survey.expnum[here], survey.ccdnum[here]
+    write_vectors(survey.lake, NIGHT, expnum, ccdnum, survey.vectors[here, :5], length=5)
+    with pytest.raises(SurveyError, match="embeddings of toy were made with different settings"):
+        read_sample(survey.lake, Features(("toy",)))
+    exposures = np.unique(expnum)
+    write_vectors(survey.lake, NIGHT, expnum, ccdnum, survey.vectors[here])
+    write_vectors(survey.lake, NIGHT, exposures, 0 * exposures, exposures[:, None], "other")
+    with pytest.raises(SurveyError, match=rf"{NIGHT}: vectors of toy or other are of whole"):
+        read_sample(survey.lake, Features(("toy", "other")))
