@@ -212,9 +212,11 @@ def evaluate(
 
 
 class _Asked:
-    """The named queries, asked of a lake in which `given` stands for some tables."""
+    """The named queries, asked of a lake in which `given` stands for some tables.
 
-    # Queries that take a least probability, those that take none, and those about exposures.
+    `AT_CUT` are those that take a least probability, `PLAIN` take none, `OF_VOTES` need votes.
+    """
+
     AT_CUT = ("score_summary", "score_classes", "score_confusion", "score_groups")
     PLAIN = (
         "score_calibration",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from classifiers.evaluate import Evaluation
+    from classifiers.metrics import Scores
 
 PAGE = "index.html"
 
@@ -91,14 +92,11 @@ def _summary(evaluation: Evaluation) -> dict[str, object]:
         "n_held_out": evaluation.n_held_out,
         "brier": evaluation.brier,
         "leak": evaluation.leak,
+        "seeds": None if evaluation.seeds is None else evaluation.seeds.table().to_pylist()[0],
         "scores": {str(cut): value.to_dict() for cut, value in evaluation.scores.items()},
-        "exposures": None
-        if evaluation.exposures is None
-        else dict(
-            zip(
-                ("by_class", "good_or_bad"),
-                (one.to_dict() for one in evaluation.exposures),
-                strict=True,
-            )
-        ),
+        "exposures": None if evaluation.exposures is None else _votes(*evaluation.exposures),
     }
+
+
+def _votes(by_class: Scores, good_or_bad: Scores) -> dict[str, object]:
+    return {"by_class": by_class.to_dict(), "good_or_bad": good_or_bad.to_dict()}
