@@ -92,9 +92,8 @@ def make_grids(evaluation: Evaluation) -> dict[str, Grid]:
         ),
     }
     if cut > 0:
-        grids["classes_at_cut"] = _class_grid(
-            evaluation.scores[cut].classes, at_cut["score_classes"]
-        )
+        sure = evaluation.scores[cut]
+        grids["classes_at_cut"] = _class_grid(sure.classes, at_cut["score_classes"])
         grids["confusion_at_cut"] = _confusion(evaluation.model.classes, sure, at_cut)
     for part in ("camera", "band", "night"):
         grids[part] = _group(part, answers["score_groups"])
