@@ -42,6 +42,8 @@ FOLDS = 3
 _LEAST = 4
 #: Longest that an evaluation waits to be committed, s.
 _PERIOD = 0.5
+#: How long a process waits for work before it ends, s: as when the one that sends it was killed.
+_IDLE = 20
 
 
 class Progress(Protocol):
@@ -384,7 +386,7 @@ def _fit_step(
 def _run(calls: Sequence[Any], workers: int | None) -> Iterator[Any]:
     """Yield what the calls return, as they are finished."""
     n_jobs = min(workers or len(os.sched_getaffinity(0)), max(len(calls), 1))
-    with parallel_config("loky", inner_max_num_threads=1):
+    with parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=_IDLE):
         # One by one: what is finished is to be known at once.
         parallel = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
     with warnings.catch_warnings(), contextlib.closing(parallel(calls)) as results:
