@@ -159,6 +159,11 @@ def evaluate(
         raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
     if n_seeds < 0:
         raise SurveyError(f"--seeds {n_seeds}: give a number of trainings from 0")
+    # Known before the work rather than after it.
+    if images is not None and not images.is_dir():
+        raise SurveyError(f"--images {images}: no such folder")
+    if output is not None and output.exists() and not output.is_dir():
+        raise SurveyError(f"--output {output}: is a file; name a folder for the report")
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
     for embedder, settings in zip(test.features.embedders, test.settings, strict=True):

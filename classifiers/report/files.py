@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from classifiers import plots
 from classifiers.report.page import render
 from classifiers.report.thumbnails import thumbnails
-from lake.errors import SurveyError
 from lake.store import write_atomically, write_text_atomically
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ def write_report(evaluation: Evaluation, folder: Path, images: Path | None = Non
 
     Raises
     ------
-    SurveyError : the folder cannot be written, or `images` is none.
+    SurveyError : the folder cannot be written.
     """
-    if images is not None and not images.is_dir():
-        raise SurveyError(f"--images {images}: no such folder")
     mistakes = evaluation.answers["score_mistakes"].rows.to_pylist()
     pictures = [] if images is None else thumbnails(images, mistakes)
     from pyarrow import csv

@@ -222,6 +222,8 @@ def test_without_images_there_are_no_pictures(reported: Reported, tmp_path: Path
     assert result.answers["score_mistakes"].rows.num_rows <= 4
     with pytest.raises(SurveyError, match="--images nowhere: no such folder"):
         evaluate(reported.lake, "m", tmp_path / "r", images=Path("nowhere"))
+    with pytest.raises(SurveyError, match=r"index.html: is a file; name a folder"):
+        evaluate(reported.lake, "m", tmp_path / "r/index.html")
     with pytest.raises(SurveyError, match="--mistakes -1"):
         evaluate(reported.lake, "m", per_class=-1)
 
