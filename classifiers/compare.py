@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from scipy import stats
 
 from classifiers import estimators
@@ -20,6 +19,7 @@ from classifiers.division import divide, fit_part, probabilities_of
 from classifiers.features import Features
 from classifiers.metrics import Scores, score
 from classifiers.model import read_card
+from classifiers.processes import in_processes
 from classifiers.sample import Sample, ccd_keys, read_sample
 from lake.errors import SurveyError
 from lake.store import Lake
@@ -217,15 +217,12 @@ def compare(
     tasks = [(one, number) for one in contenders for number in range(n_seeds)]
     if progress is not None:
         progress(0, len(tasks))
-    calls = (
+    calls = [
         delayed(_trial)(one, samples[one.features], divisions[n], seeds[n], min_probability)
         for one, n in tasks
-    )
-    with parallel_config("loky", inner_max_num_threads=1):
-        n_jobs = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-        parallel = Parallel(n_jobs, return_as="generator")
+    ]
     trials: list[Trial] = []
-    for trial in parallel(calls):
+    for trial in in_processes(calls, workers, ordered=True):
         trials.append(trial)
         if progress is not None:
             progress(len(trials), len(tasks))

@@ -10,17 +10,15 @@ So the rungs are driven here, with scikit-learn's sampler, folds and estimators.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ParameterSampler, StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
@@ -29,6 +27,7 @@ from classifiers import estimators
 from classifiers.class_weight import NONE
 from classifiers.division import fit_part, probabilities_of
 from classifiers.metrics import decide
+from classifiers.processes import in_processes
 from classifiers.sample import Sample, ccd_keys
 from lake.errors import SurveyError
 from lake.store import Lake, Record, digest
@@ -42,8 +41,6 @@ FOLDS = 3
 _LEAST = 4
 #: Longest that an evaluation waits to be committed, s.
 _PERIOD = 0.5
-#: How long a process waits for work before it ends, s: as when the one that sends it was killed.
-_IDLE = 20
 
 
 class Progress(Protocol):
@@ -210,7 +207,7 @@ def find_settings(
             for task, settings in zip(waiting, given, strict=True)
         ]
         try:
-            for result in _run(calls, workers):
+            for result in in_processes(calls, workers, ordered=False):
                 common = {"rung": rung.number, "n_samples": len(part)}
                 history.add({**common, **drawn[result["candidate"]], **result})
                 if progress is not None:
@@ -361,7 +358,9 @@ def _shared(
         delayed(_fit_step)(sample, folds, fold, settings, classifier, step, seed)
         for (_, fold), settings in first.items()
     ]
-    fitted = {(value, fold): one for value, fold, one in _run(calls, workers)}
+    fitted = {
+        (value, fold): one for value, fold, one in in_processes(calls, workers, ordered=False)
+    }
     return [{**drawn[task[0]], step: fitted[drawn[task[0]][step], task[1]]} for task in tasks]
 
 
@@ -381,18 +380,6 @@ def _fit_step(
     with threadpool_limits(1):
         head.fit(learn.vectors, learn.labels)
     return settings[step], fold, FrozenEstimator(head[-1])
-
-
-def _run(calls: Sequence[Any], workers: int | None) -> Iterator[Any]:
-    """Yield what the calls return, as they are finished."""
-    n_jobs = min(workers or len(os.sched_getaffinity(0)), max(len(calls), 1))
-    with parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=_IDLE):
-        # One by one: what is finished is to be known at once.
-        parallel = Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
-    with warnings.catch_warnings(), contextlib.closing(parallel(calls)) as results:
-        # When it is interrupted, what was not taken any more is no news.
-        warnings.filterwarnings("ignore", message=".*tasks .* have been")
-        yield from results
 
 
 def evaluate(
