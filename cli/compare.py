@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.embed import PartitionOption
 from cli.model import Classifier, Context, Split
 from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import progress, say, session
@@ -85,9 +86,7 @@ def compare(
     source: Annotated[
         list[str] | None, typer.Option(help="Learn from these lists only; repeatable.")
     ] = None,
-    night: Annotated[
-        list[str] | None, typer.Option(help="Learn from these nights only; repeatable.")
-    ] = None,
+    partition: PartitionOption = None,
     split: Annotated[
         Split, typer.Option(help="What is kept on one side when part is held out.")
     ] = Split.night,
@@ -126,7 +125,7 @@ def compare(
             contenders,
             release=release,
             sources=source or (),
-            nights=night,
+            nights=partition,
             split=split.value,
             test_fraction=test_fraction,
             good=good,

@@ -54,9 +54,7 @@ def train(
     source: Annotated[
         list[str] | None, typer.Option(help="Lists to learn from; repeatable.", show_default="all")
     ] = None,
-    night: Annotated[
-        list[str] | None, typer.Option(help="Learn from these nights only; repeatable.")
-    ] = None,
+    partition: PartitionOption = None,
     classifier: Annotated[
         Classifier,
         typer.Option(
@@ -131,7 +129,7 @@ def train(
             model,
             release=release,
             sources=source or (),
-            nights=night,
+            nights=partition,
             classifier=classifier.value,
             context=vector_context.value if vector_context else None,
             judge=judge,

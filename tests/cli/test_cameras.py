@@ -98,9 +98,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     call(lake, "merge-labels", "--release", "x")
     call(lake, "embed", "--embedder", "statistics", "--images", folder / "images")
     for camera in _CAMERAS:
-        model = ("--model", camera)
-        here = (*model, "--partition", f"camera={camera}")
-        call(lake, "train", "--embedder", "statistics", *model, "--night", f"camera={camera}")
+        here = ("--model", camera, "--partition", f"camera={camera}")
+        call(lake, "train", "--embedder", "statistics", *here)
         call(lake, "predict", *here)
         call(lake, "vote", *here)
     return Survey(lake, folder)

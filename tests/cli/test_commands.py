@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -56,13 +56,13 @@ def test_every_command_and_option_has_help_and_the_readme_names_it(name: str) ->
 
 
 def test_help_is_instant_and_imports_nothing_heavy(tmp_path: Path) -> None:
-    times = []
+    # Time of the processor, which a busy machine does not stretch as it does the clock's.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in range(5):
-        start = time.perf_counter()
-        result = survey_qa("--help", cwd=tmp_path)
-        times.append(time.perf_counter() - start)
-        assert result.returncode == 0
-    assert min(times) < 0.5
+        assert survey_qa("--help", cwd=tmp_path).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    assert used / 5 < 0.5
     heavy = "torch|transformers|sklearn|duckdb|polars|pyarrow|galsim|matplotlib|fitsio|numpy"
     code = (
         "import sys, cli.main;"
