@@ -99,9 +99,12 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     call(lake, "embed", "--embedder", "statistics", "--images", folder / "images")
     for camera in _CAMERAS:
         here = ("--model", camera, "--partition", f"camera={camera}")
-        call(lake, "train", "--embedder", "statistics", *here)
+        # What no list names counts as good: a night that nobody has looked at teaches wrong.
+        listed = [f"camera={camera}/night={night}" for night in ("2014*", "20150[123]*")]
+        learn = [word for pattern in listed for word in ("--partition", pattern)]
+        call(lake, "train", "--embedder", "statistics", "--model", camera, *learn)
         call(lake, "predict", *here)
-        call(lake, "vote", *here)
+        call(lake, "vote", *here, "--min-probability", "0.5")
     return Survey(lake, folder)
 
 
