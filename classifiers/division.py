@@ -50,7 +50,9 @@ def divide(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarr
         warnings.filterwarnings("ignore", message="The least populated class")
         tests = [test for _, test in folds.split(rows, sample.labels, groups)]
     n_test = min(max(round(n_folds * test_fraction), 1), n_folds - 1)
-    held_out[np.concatenate(tests[:n_test])] = True
+    # Folds differ from seed to seed only where groups are alike; which are held out does always.
+    drawn = np.random.default_rng(seed).permutation(n_folds)[:n_test]
+    held_out[np.concatenate([tests[fold] for fold in drawn])] = True
     for side, name in ((held_out, "held out"), (~held_out, "trained on")):
         if len(np.unique(sample.labels[side])) < 2:
             raise SurveyError(
