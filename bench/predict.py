@@ -158,6 +158,8 @@ def main() -> None:
 
     pipeline, labels = fitted(options.train)
     compare(pipeline, labels, options.memory, options.published)
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         needed = n_vectors * (2 * DIMENSION + 8 * CLASSES)
         if shutil.disk_usage(folder).free < needed:
