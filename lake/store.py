@@ -34,6 +34,8 @@ from lake.tables import VECTOR, Table, table
 FOOTER = b"survey_qa"
 #: Version of what the stages compute; part of every record, so that a new version redoes the work.
 FORMAT = 1
+#: Vectors in a row group of a file.
+_VECTORS_A_GROUP = 16_384
 #: Partitions that `Lake.write_many` has under way: a disk syncs many files in the time of one.
 _AT_ONCE = 16
 
@@ -344,6 +346,8 @@ def _write_parquet(declared: Table, rows: pa.Table, path: Path) -> None:
         },
         use_dictionary=dictionary,
         write_statistics=[name for name in rows.column_names if name not in vectors],
+        # The writer holds a group whole, at several times its size.
+        row_group_size=_VECTORS_A_GROUP if vectors else None,
         store_schema=True,
     )
 
