@@ -22,7 +22,7 @@ RELEASE, EMBEDDER = "sim", "statistics"
 #: (model, classifier, rule of the vote): ours, then the paper's for comparison.
 MODELS = (("two-step", "two-step", "learned"), ("paper", "knn", "share"))
 #: Least probability of a single CCD on the list.
-CCD_PROBABILITY = 0.9
+CCD_PROBABILITY = 0.8
 
 
 def run(directory: Path, seed: int) -> None:

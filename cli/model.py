@@ -119,7 +119,7 @@ def train(
     output: OutputOption = None,
 ) -> None:
     """Learn the classes from labelled CCDs; scores are of nights that were held out."""
-    from classifiers.evaluate import score_table
+    from classifiers.evaluation import score_table
     from classifiers.train import train as learn
 
     with progress("training", "steps") as shown:

@@ -15,7 +15,7 @@ from lake.store import write_atomically, write_text_atomically
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from classifiers.evaluate import Evaluation
+    from classifiers.evaluation import Evaluation
     from classifiers.metrics import Scores
 
 PAGE = "index.html"

@@ -12,7 +12,7 @@ from classifiers.metrics import ClassScore, Scores
 
 if TYPE_CHECKING:
     from classifiers.compare import Comparison
-    from classifiers.evaluate import Answer, Evaluation
+    from classifiers.evaluation import Answer, Evaluation
 
 #: Where the page says nothing is known.
 NOTHING = "–"

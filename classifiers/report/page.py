@@ -15,7 +15,7 @@ from classifiers.report.grids import NOTHING, between, count, make_grids, share
 from lake.cameras import viewer_url
 
 if TYPE_CHECKING:
-    from classifiers.evaluate import Evaluation
+    from classifiers.evaluation import Evaluation
     from classifiers.report.thumbnails import Thumbnail
 
 _HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.evaluate import ALL, evaluate, score_table
+from classifiers.evaluate import evaluate
+from classifiers.evaluation import ALL, score_table
 from classifiers.predict import predict
 from classifiers.train import train
 from lake.errors import SurveyError

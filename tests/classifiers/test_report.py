@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classifiers.evaluate import Evaluation, evaluate
+from classifiers.evaluate import evaluate
+from classifiers.evaluation import Evaluation
 from classifiers.predict import predict
 from classifiers.report.thumbnails import thumbnails
 from classifiers.train import train
