@@ -2,7 +2,7 @@
 select
     coalesce(class, 'all') as class,
     count(*) as n,
-    count(*) filter (where entropy = 0) / count(*) as alike,
+    count(*) filter (where entropy = 0) / nullif(count(*), 0) as alike,
     avg(entropy) as mean,
     quantile_cont(entropy, 0.5) as median,
     quantile_cont(entropy, 0.9) as p90,

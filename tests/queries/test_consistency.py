@@ -170,3 +170,13 @@ def test_wrong_settings_are_told(full: Lake) -> None:
         consistency(full, MODEL, radius=0)
     with pytest.raises(SurveyError, match="'none' has no predictions"):
         consistency(full, "none")
+
+
+def test_a_field_seen_once_leaves_nothing_to_compare(lake: Lake) -> None:
+    put(lake, [(10.0, 0.0, "g", "good")])
+    ccd = pa.Table.from_pylist([{"expnum": 1, "ccdnum": 1, "class": "good"}])
+    keys = {"model": "m", "camera": "decam", "night": "20140818"}
+    lake.write("predictions", keys, ccd, RECORD)
+    found = consistency(lake, "m").summary.to_pylist()
+    [fields] = [row for row in found if row["compared"] == "exposures of a field"]
+    assert (fields["n"], fields["alike"], fields["mean"]) == (0, None, None)
