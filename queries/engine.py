@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "2GB"
 #: The embedder whose vectors are named features, and the view that names them.
 STATISTICS = "statistics"
+#: Views that are joins of tables, each a file of its name, and the tables that they read.
+JOINED = {
+    "scored_ccds": ("holdouts", "predictions"),
+    "scored_exposures": ("holdouts", "votes"),
+}
 #: Key of a partition's notes that names the elements of its vectors.
 FEATURES = "features"
 
@@ -55,8 +61,11 @@ _SQL_TYPES = {
 
 
 def view_names() -> tuple[str, ...]:
-    """Return every name that SQL may select from: tables, `statistics` and the reference views."""
-    return (*TABLES, STATISTICS, *REFERENCE)
+    """Return every name that SQL may select from, what a view reads before it.
+
+    Tables, `statistics`, the reference views and those of `JOINED`.
+    """
+    return (*TABLES, STATISTICS, *REFERENCE, *JOINED)
 
 
 def connect(
@@ -101,7 +110,7 @@ def connect(
     known = "select 1 from duckdb_optimizers() where name = $1"
     if connection.execute(known, [_BROKEN_OPTIMIZER]).fetchone():
         connection.execute("set disabled_optimizers = $1", [_BROKEN_OPTIMIZER])
-    for name in view_names() if names is None else names:
+    for name in view_names() if names is None else sorted(names, key=view_names().index):
         with _one_line():
             if given and name in given:
                 connection.register(f"{name}_rows", given[name])
@@ -265,6 +274,9 @@ def _create_view(
     if name in REFERENCE:
         connection.register(f"{name}_rows", reference_table(name, lake))
         connection.execute(f"create view {name} as from {name}_rows")
+    elif name in JOINED:
+        sql = Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+        connection.execute(f"create view {name} as {sql}")
     elif name == STATISTICS:
         connection.execute(f"create view {name} as {_statistics(lake)}")
     else:
@@ -344,4 +356,5 @@ def names_in(sql: str) -> set[str]:
     """Return the views that `sql` may name, and the tables behind them; comments do not count."""
     words = set(_WORD.findall(re.sub(r"--.*", "", sql.lower())))
     names = words & set(view_names())
-    return names | {"embeddings"} if STATISTICS in names else names
+    behind = {STATISTICS: ("embeddings",), **JOINED}
+    return names.union(*(behind.get(name, ()) for name in names))

@@ -1,20 +1,11 @@
 -- Average precision of each class, and of all bad ones: precision against recall, integrated.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability, probabilities
-    from predictions
-    where model = $model
-
-),
-
 scored as (
 
-    select holdouts.class, holdouts.place, own.probabilities
-    from holdouts
-    inner join own using (camera, night, expnum, ccdnum)
-    where holdouts.model = $model and holdouts.predicted is null
+    select class, place, probabilities
+    from scored_ccds
+    where model = $model and is_own and predicted is not null
 
 ),
 

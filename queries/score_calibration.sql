@@ -1,23 +1,14 @@
 -- How often a model is right, by how sure it is: on what it has not seen.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability
-    from predictions
-    where model = $model
-
-),
-
 scored as (
 
     select
-        own.probability::double as probability,
-        own.class = holdouts.class as is_right,
-        least(floor(own.probability::double * $bins::integer)::integer, $bins - 1) as bin
-    from holdouts
-    inner join own using (camera, night, expnum, ccdnum)
-    where holdouts.model = $model and holdouts.predicted is null
+        probability::double as probability,
+        predicted = class as is_right,
+        least(floor(probability::double * $bins::integer)::integer, $bins - 1) as bin
+    from scored_ccds
+    where model = $model and is_own and predicted is not null
 
 )
 

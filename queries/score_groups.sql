@@ -1,31 +1,18 @@
 -- A model's scores by camera, band and night, on what it has not seen: good or bad, and the class.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability
-    from predictions
-    where model = $model
-
-),
-
 scored as (
 
     select
-        holdouts.camera,
+        own.camera,
         exposures.band,
-        holdouts.night,
-        holdouts.class,
-        own.class as predicted,
+        own.night,
+        own.class,
+        own.predicted,
         own.probability >= $min_probability::float as is_kept
-    from holdouts
-    inner join own using (camera, night, expnum, ccdnum)
-    left join exposures
-        on exposures.release = holdouts.release
-        and exposures.camera = holdouts.camera
-        and exposures.night = holdouts.night
-        and exposures.expnum = holdouts.expnum
-    where holdouts.model = $model and holdouts.predicted is null
+    from scored_ccds as own
+    left join exposures using (release, camera, night, expnum)
+    where model = $model and is_own and predicted is not null
 
 ),
 

@@ -1,31 +1,20 @@
 -- The mistakes that a model is most sure of, some of each class: wrong, or wrongly labelled.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability, probabilities
-    from predictions
-    where model = $model
-
-),
-
 wrong as (
 
     select
-        holdouts.release,
-        holdouts.camera,
-        holdouts.night,
-        holdouts.expnum,
-        holdouts.ccdnum,
-        holdouts.class,
-        own.class as predicted,
-        own.probability,
-        own.probabilities[holdouts.place] as own_probability
-    from holdouts
-    inner join own using (camera, night, expnum, ccdnum)
-    where holdouts.model = $model
-        and holdouts.predicted is null
-        and own.class <> holdouts.class
+        release,
+        camera,
+        night,
+        expnum,
+        ccdnum,
+        class,
+        predicted,
+        probability,
+        probabilities[place] as own_probability
+    from scored_ccds
+    where model = $model and is_own and predicted <> class
 
 ),
 

@@ -1,34 +1,19 @@
 -- A model's scores in one line a split: its own, and the split by image, whose leak flatters.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability, probabilities
-    from predictions
-    where model = $model
-
-),
-
--- Splits that are not the model's own bring what they were called with them.
 scored as (
 
     select
-        holdouts.split,
-        holdouts.class,
-        coalesce(holdouts.predicted, own.class) as predicted,
-        coalesce(holdouts.probability, own.probability) as probability,
+        split,
+        class,
+        predicted,
+        probability,
         -- Squared distance of all the probabilities from the truth.
-        list_sum(list_transform(own.probabilities, lambda p: p::double * p::double))
-            - 2 * own.probabilities[holdouts.place]::double
+        list_sum(list_transform(probabilities, lambda p: p::double * p::double))
+            - 2 * probabilities[place]::double
             + 1 as distance
-    from holdouts
-    left join own
-        on own.camera = holdouts.camera
-        and own.night = holdouts.night
-        and own.expnum = holdouts.expnum
-        and own.ccdnum = holdouts.ccdnum
-        and holdouts.predicted is null
-    where holdouts.model = $model
+    from scored_ccds
+    where model = $model
 
 ),
 

@@ -1,20 +1,11 @@
 -- Precision in the top N of what a model has not seen, the most likely bad first.
 with
 
-own as (
-
-    select camera, night, expnum, ccdnum, class, probability, probabilities
-    from predictions
-    where model = $model
-
-),
-
 scored as (
 
-    select holdouts.class, holdouts.place, own.probabilities[1] as good_chance
-    from holdouts
-    inner join own using (camera, night, expnum, ccdnum)
-    where holdouts.model = $model and holdouts.predicted is null
+    select class, place, probabilities[1] as good_chance
+    from scored_ccds
+    where model = $model and is_own and predicted is not null
 
 ),
 
