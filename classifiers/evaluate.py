@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from classifiers.division import divide
 from classifiers.evaluation import Answer, Evaluation
-from classifiers.holdouts import IMAGE, TABLE, keep_holdouts, prediction_rows, true_classes
+from classifiers.holdouts import (
+    IMAGE,
+    TABLE,
+    keep_holdouts,
+    prediction_rows,
+    sample_of,
+    true_classes,
+)
 from classifiers.metrics import Scores, score, score_decided
 from classifiers.model import Model, load_model
-from classifiers.sample import Sample, read_sample
+from classifiers.sample import Sample
 from lake.errors import SurveyError
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
@@ -186,16 +194,7 @@ def _other_divisions(
 
 def _held_out(lake: Lake, model: Model) -> Sample:
     training, split = model.card["training"], model.card["split"]
-    sample = read_sample(
-        lake,
-        model.features,
-        release=training["release"],
-        sources=training["sources"],
-        good=training["good"],
-        max_ebv=training["max_ebv"],
-        seed=model.card["seed"],
-        nights=training["nights"],
-    )
+    sample = sample_of(lake, model)
     if split["by"] == "night":
         rows = np.isin(np.array(sample.nights)[sample.night], split["held_out"])
         if not rows.any():
@@ -209,8 +208,6 @@ def _held_out(lake: Lake, model: Model) -> Sample:
             f"labels or vectors have changed since model {model.name} was trained with --split "
             f"{split['by']}: what it held out cannot be told any more; train again"
         )
-    from classifiers.train import divide
-
     return sample.take(divide(sample, split["by"], split["test_fraction"], model.card["seed"]))
 
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from classifiers.metrics import decide
 from classifiers.model import Model
-from classifiers.sample import Sample
+from classifiers.sample import Sample, read_sample
 from lake.errors import SurveyError
 from lake.store import Lake, Record
 
@@ -130,3 +130,22 @@ def _kept(lake: Lake, model: Model) -> pa.Table | None:
         return None
     rows = lake.read(TABLE, keys)
     return rows.filter(pc.not_equal(rows["split"], model.card["split"]["by"]))
+
+
+def sample_of(lake: Lake, model: Model) -> Sample:
+    """Return the sample that a model's settings draw today, held-out nights included.
+
+    Labels and vectors that came since it was trained are in it. Raises `SurveyError` as
+    `read_sample`.
+    """
+    training = model.card["training"]
+    return read_sample(
+        lake,
+        model.features,
+        release=training["release"],
+        sources=training["sources"],
+        good=training["good"],
+        max_ebv=training["max_ebv"],
+        seed=model.card["seed"],
+        nights=training["nights"],
+    )

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
+from classifiers.holdouts import sample_of
 from classifiers.model import Model
-from classifiers.sample import Sample, read_sample
+from classifiers.sample import Sample
 from classifiers.vectors import ccd_keys
 from lake.store import Lake
 from queries.engine import run_sql
@@ -52,17 +53,7 @@ def learned_from(lake: Lake, model: Model) -> Sample:
 
     Labels that came since it was trained are in it. Raises `SurveyError` as `read_sample`.
     """
-    training = model.card["training"]
-    sample = read_sample(
-        lake,
-        model.features,
-        release=training["release"],
-        sources=training["sources"],
-        good=training["good"],
-        max_ebv=training["max_ebv"],
-        seed=model.card["seed"],
-        nights=training["nights"],
-    )
+    sample = sample_of(lake, model)
     held_out = held_out_nights(model)
     return sample.take(~np.isin(np.array(sample.nights)[sample.night], held_out))
 
