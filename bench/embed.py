@@ -20,8 +20,13 @@ from pathlib import Path
 
 from embedders.readers import cores
 
-#: On the cores: one model whose arithmetic counts as much as the reading, and one that is smaller.
-SMALL = ("dinov2-vits14-reg.336x168", "dinov2-vits14-reg.168x84")
+#: On the cores: inputs whose arithmetic counts as much as the reading, and smaller ones; once with
+#: every pixel weighed, once resized as the published way does it.
+SMALL = tuple(
+    f"dinov2-vits14-reg.{size}{resize}"
+    for size in ("336x168", "168x84")
+    for resize in ("", ".sampled")
+)
 
 
 def main() -> None:

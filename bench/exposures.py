@@ -70,12 +70,6 @@ def _frame(shape: tuple[int, int], seed: int) -> np.ndarray:
     return pixels
 
 
-def decode(task: FileTask) -> list[np.ndarray]:
-    """Return the CCDs of a file, with nothing but fitsio."""
-    with fitsio.FITS(str(task.path)) as file:
-        return [file[ccd.hdu].read() for ccd in task.ccds]
-
-
 def decode_limit(tasks: list[FileTask], workers: int) -> float:
     """Return the images per second that `workers` processes decode when they do nothing else."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from embedders.readers import Readers, cores
 from embedders.tasks import FileTask
 from embedders.torch_embedder import PRECISIONS, quiet
 from embedders.vectors import read_vectors
+from lake.images import open_images, read_ccd
 from lake.store import Lake, Record
 
 NIGHT = "20140818"
@@ -65,14 +67,21 @@ class Bench:
         self.tell("reading alone", reading, "images/s", f"{reading / limit:.0%} of the limit")
         for name in asked.embedder or (["dinov2-vitb14-reg"] if self.on_gpu else small):
             self._about = f"{name}: "
-            OneEmbedder(self, name).run(tasks, reading)
+            one = OneEmbedder(self, name)
+            if height := one.embedder.view.height:
+                weighed = [replace(task, height=height) for task in tasks]
+                rate = self.reading(weighed)
+                self.tell("reading the rows that it weighs", rate, "images/s")
+                one.run(weighed, rate)
+            else:
+                one.run(tasks, reading)
         return self.figures
 
     def reading(self, tasks: list[FileTask]) -> float:
         """Return the rate of the reading processes when nobody else wants the cores."""
         with Readers[None](self.arguments.workers) as readers:
-            first = [FileTask(task.file, task.path, task.ccds[:1]) for task in tasks]
-            self._read(readers, first[:1] * self.arguments.workers)  # start the processes
+            first = replace(tasks[0], ccds=tasks[0].ccds[:1])
+            self._read(readers, [first] * self.arguments.workers)  # start the processes
             began = time.perf_counter()
             n = self._read(readers, tasks)
             return n / (time.perf_counter() - began)
@@ -133,9 +142,11 @@ class OneEmbedder:
     def preparing(self, tasks: list[FileTask]) -> list[Any]:
         """Measure transfer and resize; return a batch of prepared images."""
         task = tasks[0]
-        images = exposures.decode(
-            FileTask(task.file, task.path, task.ccds[: self.embedder.batch_size + 3])
-        )
+        with open_images(task.path) as file:
+            images = [
+                read_ccd(file, task.path, ccd.hdu, ccd.name, task.height)
+                for ccd in task.ccds[: self.embedder.batch_size + 3]
+            ]
         self.embedder.prepare(images[0])
         began = time.perf_counter()
         for image in images:

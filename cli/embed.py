@@ -87,7 +87,19 @@ def embed(
     force: Force = False,
     strict: Strict = False,
 ) -> None:
-    """Turn CCD images into vectors, a night at a time; running again takes only what is missing."""
+    """Turn CCD images into vectors, a night at a time; running again takes only what is missing.
+
+    Behind the name, joined by dots (dinov2-vitb14-reg.1176x588.masked):
+
+    - HEIGHTxWIDTH: a DINOv2's input in pixels, multiples of 14 (2352x1176)
+    - asinh, background: how its pixels are stretched (raw)
+    - sampled: with a size, the paper's resize, which skips pixels; skipped
+      rows are not decoded, so that it is several times as fast on a CPU
+    - masked: pixels that masks or weights beside the image call bad are left out
+    - neighbours: the vectors of adjacent CCDs, pooled
+
+    Before it, focal-plane- shows a model the whole exposure.
+    """
     from embedders.engine import run
 
     with progress(f"embedding with {embedder}", "images") as shown:

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from embedders.pixels import photograph
+from embedders.tasks import View
 from embedders.torch_embedder import PRECISIONS, TorchEmbedder, quiet
 from embedders.weights import checksum
 from lake.errors import SurveyError
@@ -47,7 +48,7 @@ class BackboneEmbedder(TorchEmbedder):
         batch_size: int | None = None,
         masked: bool = False,
     ) -> None:
-        super().__init__(device, precision, batch_size, masked)
+        super().__init__(device, precision, batch_size, View(masked=masked))
         self.name = name
         self._folder = folder
         self._config = _json(folder / "config.json")

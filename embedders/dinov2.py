@@ -4,7 +4,8 @@ Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.
 on bad exposures (Luo et al. 2026, section 3.1) takes ``dinov2_vitb14_reg``: raw pixel values
 without any stretch, the one channel repeated three times, 168 x 84 patches of 14 x 14 pixels,
 the class token after the final norm. The resize is that of its published code: bilinear, not
-antialiased. Smaller inputs are antialiased, since most pixels would be skipped otherwise.
+antialiased. Smaller inputs are antialiased, since most pixels would be skipped otherwise; where
+that is what is wanted (``.sampled``), the rows that are skipped are not even decoded.
 
 The blocks are transformers'. How tokens are made and read is written out below: positions are
 interpolated once, and as the makers' code does it (transformers' differs for models without
@@ -24,6 +25,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embedders.pixels import STRETCHES, as_photograph
+from embedders.tasks import View
 from embedders.torch_embedder import PRECISIONS, TorchEmbedder, fast_attention, quiet
 from embedders.weights import Published, checksum, find
 from lake.errors import SurveyError
@@ -59,35 +61,50 @@ class Preset:
     pixels: str = "raw"
     size: tuple[int, int] = PAPER_SIZE
     masked: bool = False
+    sampled: bool = False
 
     @property
     def antialias(self) -> bool:
         """Whether the resize weighs all pixels; the paper's does not, at its own size."""
-        return self.size != PAPER_SIZE
+        return self.size != PAPER_SIZE and not self.sampled
+
+    @property
+    def view(self) -> View:
+        """What the model is shown of a CCD."""
+        return View(masked=self.masked, height=self.size[0] if self.sampled else None)
 
 
 def preset(modifiers: Sequence[str]) -> Preset:
     """Return what the modifiers behind a name ask for.
 
-    ``asinh``, ``background`` (stretches), ``1176x588`` (height and width of the input), ``masked``.
+    ``asinh``, ``background`` (stretches), ``1176x588`` (height and width of the input), ``masked``,
+    ``sampled`` (the paper's resize at another size than its own, of raw pixels).
 
-    Raises `SurveyError` for one it does not know, and for a size that is not made of patches.
+    Raises `SurveyError` for one it does not know, for a size that is not made of patches, and for
+    `sampled` where the rows in between are needed.
     """
-    pixels, size, masked = "raw", PAPER_SIZE, False
+    pixels, size, masked, sampled = "raw", PAPER_SIZE, False, False
     for modifier in modifiers:
         sides = re.fullmatch(r"(\d+)x(\d+)", modifier)
         if modifier in STRETCHES:
             pixels = modifier
         elif modifier == "masked":
             masked = True
+        elif modifier == "sampled":
+            sampled = True
         elif sides and all(int(side) > 0 and int(side) % PATCH == 0 for side in sides.groups()):
             size = (int(sides[1]), int(sides[2]))
         else:
             raise SurveyError(
                 f"embedder modifier .{modifier}: expected .{', .'.join(STRETCHES)}, .masked, "
-                f"or .HEIGHTxWIDTH in multiples of {PATCH}"
+                f".sampled, or .HEIGHTxWIDTH in multiples of {PATCH}"
             )
-    return Preset(pixels, size, masked)
+    if sampled and (masked or pixels != "raw" or size == PAPER_SIZE):
+        raise SurveyError(
+            "embedder modifier .sampled: goes with a .HEIGHTxWIDTH and raw pixels, without .masked "
+            "(at the paper's own size no row is skipped)"
+        )
+    return Preset(pixels, size, masked, sampled)
 
 
 def architecture(name: str) -> Architecture:
@@ -142,7 +159,7 @@ class Dinov2Embedder(TorchEmbedder):
         model, *modifiers = name.split(".")
         self._preset = preset(modifiers)
         self._shape = shape or architecture(model)
-        super().__init__(device, precision, batch_size, self._preset.masked)
+        super().__init__(device, precision, batch_size, self._preset.view)
         self._weights = weights if shape and weights else find(model, published(model), weights)
         self._checksum = checksum(self._weights)
         self._positions: dict[tuple[int, int], Tensor] = {}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -83,6 +84,10 @@ class FocalPlaneEmbedder:
     def devices(self, asked: str) -> list[str]:
         """Return the devices that ``--device`` stands for."""
         return self._model.devices(asked)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Return what the thread that prepares images holds during a run."""
+        return self._model.at_work()
 
     def prepare(self, image: np.ndarray) -> list[Tensor]:
         """Return a mosaic (3, ny, nx) as pictures for the model, one a side, on the device."""

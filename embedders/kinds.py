@@ -1,8 +1,9 @@
-"""What an embedder is to the engine: the two protocols that all of them follow."""
+"""What an embedder is to the engine: the protocols that all of them follow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -63,3 +64,11 @@ class DeviceEmbedder(Protocol):
 
     def embed_prepared(self, batch: Sequence[Any]) -> np.ndarray:
         """Return float32 of shape (n, dimension); raises `MemoryError` when n are too many."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """A device embedder that wants to know when a run begins and ends."""
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Return what the thread that prepares images holds during the run."""

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedders.device import Device
-from embedders.kinds import DeviceEmbedder, Embedder
+from embedders.kinds import Attended, DeviceEmbedder, Embedder
 from embedders.plan import STAGE, Job, Plan, failure, flaw_failure, plan
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.readers import Read, Readers, cores
@@ -86,6 +86,8 @@ class _Run:
             self._writer = stack.enter_context(ThreadPoolExecutor(1))
             measure, self._device, workers = None, None, workers or cores()
             if isinstance(self._embedder, DeviceEmbedder):
+                if isinstance(self._embedder, Attended):
+                    stack.enter_context(self._embedder.at_work())
                 n_threads = 1 if self._embedder.has_memory else workers
                 device = Device[_Image](self._embedder, self._stop, n_threads)
                 self._device = stack.enter_context(device)

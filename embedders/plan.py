@@ -194,7 +194,7 @@ def _files(job: Job, rows: list[dict[str, Any]]) -> tuple[list[FileTask], list[d
     for file, ccds in sorted(files.items()):
         path = _locate(job.images, file)
         beside = {kind: _beside(path, kind) for kind in _BESIDE} if job.view.masked else {}
-        tasks.append(FileTask(file, path, tuple(ccds), **beside))
+        tasks.append(FileTask(file, path, tuple(ccds), height=job.view.height, **beside))
     return tasks, nameless
 
 

@@ -24,10 +24,13 @@ class View:
         exposure then gives one image; None: CCD by CCD.
     masked : whether pixels that the mask (``ood``) or the weights (``oow``) beside the image call
         bad come as NaN.
+    height : rows that a CCD comes with, each between the two of its own that are nearest; no
+        others are decoded (see `lake.images.read_ccd`). None: the rows it has.
     """
 
     mosaic: int | None = None
     masked: bool = False
+    height: int | None = None
 
 
 CCD_BY_CCD = View()
@@ -53,7 +56,7 @@ class FileTask:
     """All CCDs that are wanted from one file, which is opened once; the unit of reading.
 
     `file` is its name in the CCD table, `path` where it is; `mask` and `weight` are the files
-    beside it whose bad pixels are to be left out.
+    beside it whose bad pixels are to be left out; `height` is that of `View`.
     """
 
     file: str
@@ -61,6 +64,7 @@ class FileTask:
     ccds: tuple[Ccd, ...]
     mask: Path | None = None
     weight: Path | None = None
+    height: int | None = None
 
     @property
     def input(self) -> str:

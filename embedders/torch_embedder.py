@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from embedders.pixels import smooth_background
-from embedders.tasks import View
+from embedders.tasks import CCD_BY_CCD, View
 from lake.errors import SurveyError
 
 PRECISIONS = {
@@ -37,7 +37,7 @@ class TorchEmbedder(ABC):
     device : ``auto``, or as torch names it.
     precision : one of `PRECISIONS`; by default bfloat16 on a GPU and float32 on a CPU.
     batch_size : images at once; by default 8 on a GPU and 1 on a CPU.
-    masked : whether pixels that the pipeline's mask or weights call bad are left out.
+    view : what the model is shown of an exposure.
 
     Raises
     ------
@@ -49,9 +49,9 @@ class TorchEmbedder(ABC):
         device: str,
         precision: str | None,
         batch_size: int | None,
-        masked: bool = False,
+        view: View = CCD_BY_CCD,
     ) -> None:
-        self.view = View(masked=masked)
+        self.view = view
         self.device = _device(device)
         self.has_memory = self.device.type != "cpu"
         self.precision = precision or ("bfloat16" if self.has_memory else "float32")
@@ -114,7 +114,9 @@ class TorchEmbedder(ABC):
         return {"masked": "ood, oow", "not_finite": "local background"}
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """Return a CCD image of shape (ny, nx) as the model wants it, float32, on the device.
+        """Return a CCD image, all of it or as `view` has it, as the model wants it.
+
+        Float32, on the device.
 
         Pixels that are not finite take the median of those that are (masked ones the local
         background): a model has no way to leave a pixel out, and a single one would spoil every
@@ -139,7 +141,7 @@ class TorchEmbedder(ABC):
 
         Raises `MemoryError` when the device has not enough memory for it.
         """
-        with torch.cuda.stream(self._side) if self._side else self._one_core(), _short_of_memory():
+        with torch.cuda.stream(self._side) if self._side else self.at_work(), _short_of_memory():
             given = torch.from_numpy(image)
             shaped = shape(given.to(self.device, torch.float32))
             if shaped.data_ptr() == given.data_ptr():  # nothing to do, and nothing done
@@ -155,7 +157,7 @@ class TorchEmbedder(ABC):
 
         Raises `MemoryError` when the device has not enough memory for n at once.
         """
-        with self._one_core(), _short_of_memory():
+        with self.at_work(), _short_of_memory():
             found = self._vectors(torch.stack(list(batch)))
             vectors: np.ndarray = found.float().cpu().numpy()
         return vectors
@@ -170,8 +172,8 @@ class TorchEmbedder(ABC):
             )
             return np.concatenate([np.empty((0, self.dimension), np.float32), *found])
 
-    def _one_core(self) -> AbstractContextManager[None]:
-        """Keep to one core where the cores are the device."""
+    def at_work(self) -> AbstractContextManager[None]:
+        """Keep to one core a thread where the cores are the device."""
         return nullcontext() if self.has_memory else _one_core()
 
 
@@ -214,7 +216,8 @@ def _one_core() -> Iterator[None]:
     """Have torch compute on the core of the calling thread, of which there may be many.
 
     Sums over several cores depend on their number in the last bits. Threads that take an image
-    each are faster, too: none waits for another.
+    each are faster, too: none waits for another. What was set before is set again for the thread
+    that leaves last, and for threads that start later.
     """
     global _n_on_one_core, _n_threads
     with _counting:

@@ -190,9 +190,9 @@ def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
         for index, ccd in enumerate(task.ccds):
 
             def read(ccd: Ccd = ccd) -> np.ndarray:
-                pixels = read_ccd(file, task.path, ccd.hdu, ccd.name)
+                pixels = read_ccd(file, task.path, ccd.hdu, ccd.name, task.height)
                 for plane, path, good in planes:
-                    values = read_ccd(plane, path, ccd.hdu, ccd.name)
+                    values = read_ccd(plane, path, ccd.hdu, ccd.name, task.height)
                     if values.shape != pixels.shape:
                         raise SurveyError(f"{path.name}: {values.shape} is not the image's shape")
                     pixels[~good(values)] = np.nan

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from lake.errors import SurveyError
 
+#: Share of the rows from which on an image is read as a whole.
+_MANY = 0.5
+
 
 @contextmanager
 def open_images(path: Path) -> Iterator[fitsio.FITS]:
@@ -27,11 +30,14 @@ def open_images(path: Path) -> Iterator[fitsio.FITS]:
         yield file
 
 
-def read_ccd(file: fitsio.FITS, path: Path, hdu: int | None, name: str | None) -> np.ndarray:
-    """Return one CCD of an open file as float32 of shape (ny, nx).
+def read_ccd(
+    file: fitsio.FITS, path: Path, hdu: int | None, name: str | None, height: int | None = None
+) -> np.ndarray:
+    """Return one CCD of an open file as float32 of shape (ny, nx), or (height, nx).
 
     The CCD is the extension called `name`; where the file has no such name, the HDU numbered
-    `hdu` (the primary is 0).
+    `hdu` (the primary is 0). With `height` the rows are interpolated as a bilinear resize without
+    antialiasing does it, and only those that it weighs are decoded: two of each `ny` / `height`.
 
     Raises
     ------
@@ -45,6 +51,8 @@ def read_ccd(file: fitsio.FITS, path: Path, hdu: int | None, name: str | None) -
         dimensions = extension.get_dims() if extension.has_data() else []
         if len(dimensions) != 2:
             raise SurveyError(f"{where}: expected a two-dimensional image, found {dimensions}")
+        if height is not None:
+            return _sampled(extension, dimensions[0], height)
         return np.ascontiguousarray(extension.read(), dtype=np.float32)
     except (OSError, ValueError, AttributeError) as error:
         raise SurveyError(f"{where}: cannot be decoded ({_first_line(error)})") from error
@@ -57,6 +65,30 @@ def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
         return image
     cut = image[: rows * binning, : columns * binning]
     return cut.reshape(rows, binning, columns, binning).mean(axis=(1, 3), dtype=np.float32)
+
+
+def _sampled(extension: Any, ny: int, height: int) -> NDArray[np.float32]:
+    # In single precision, as torch has it, so that both give the same rows.
+    centre = np.float32(ny / height) * (np.arange(height, dtype=np.float32) + np.float32(0.5))
+    position = (centre - np.float32(0.5)).clip(0, ny - 1)
+    lower = position.astype(np.int64)
+    upper = (lower + 1).clip(max=ny - 1)
+    weight = (position - lower).astype(np.float32)[:, None]
+    wanted = np.union1d(lower, upper)
+    rows = _rows(extension, wanted, ny)
+    below, above = (rows[np.searchsorted(wanted, one)] for one in (lower, upper))
+    return (1 - weight) * below + weight * above
+
+
+def _rows(extension: Any, wanted: NDArray[np.int64], ny: int) -> NDArray[np.float32]:
+    """Return the rows numbered `wanted` (ascending) of the `ny` there are."""
+    if len(wanted) > _MANY * ny:
+        image: NDArray[np.float32] = extension.read().astype(np.float32)[wanted]
+        return image
+    # A call costs about as much as a row, so that a single row between two is read along.
+    runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 2) + 1)
+    parts = [extension[int(run[0]) : int(run[-1]) + 1, :][run - run[0]] for run in runs]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _find(file: fitsio.FITS, hdu: int | None, name: str | None) -> Any:

@@ -127,6 +127,33 @@ def test_smaller_inputs_leave_no_pixel_out(tmp_path: Path) -> None:
     assert small.settings["resize"] != paper.settings["resize"] == "bilinear"
 
 
+def test_sampled_inputs_are_the_published_ways(lake: Lake, tmp_path: Path) -> None:
+    images, file = tmp_path / "images", checkpoint(tmp_path, SHAPES[2])
+    make(lake, images, {"20140101": (1,)}, names=("S29", "S30"))
+    name = "dinov2-tiny.28x42.sampled"
+    sampled = Dinov2Embedder(name, weights=file, shape=SHAPES[2])
+    assert run(lake, sampled, images, workers=1).n_images == 2
+    keys = {"embedder": name, "camera": "decam", "night": "20140101"}
+    found = lake.read("embeddings", keys)["embedding"].to_pylist()
+    frames = [
+        fitsio.read(str(images / image_name("20140101", 1)), ext=ext) for ext in ("S29", "S30")
+    ]
+    for vector, whole, pixels in zip(found, sampled.embed(frames), frames, strict=True):
+        shown = reference.resized(pixels, (28, 42), antialias=False)
+        three = torch.from_numpy(shown).float().expand(3, -1, -1)
+        wanted = reference.class_token(torch.load(file), three, SHAPES[2].n_heads).numpy()
+        assert vector == pytest.approx(wanted, abs=5e-3)
+        assert whole == pytest.approx(wanted, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["sampled", "asinh.28x42.sampled", "28x42.masked.sampled", "background.sampled.28x42"]
+)
+def test_sampled_goes_with_raw_pixels_and_a_size_alone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SurveyError, match=r"\.sampled: goes with"):
+        Dinov2Embedder(f"tiny.{name}", weights=checkpoint(tmp_path, SHAPES[2]), shape=SHAPES[2])
+
+
 def test_pixels_that_are_not_finite_take_the_median(tmp_path: Path) -> None:
     embedder = tiny(checkpoint(tmp_path, SHAPES[2]))
     image = np.full((50, 40), 7, np.float32)
@@ -298,3 +325,15 @@ def test_vectors_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(together, alone)
+
+
+def test_a_run_leaves_the_number_of_threads_as_it_was(lake: Lake, tmp_path: Path) -> None:
+    images, before = tmp_path / "images", torch.get_num_threads()
+    make(lake, images, {"20140101": (1, 2, 3)})
+    embedder = tiny(checkpoint(tmp_path, SHAPES[2]), device="cpu")
+    try:
+        torch.set_num_threads(4)
+        run(lake, embedder, images, workers=2)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)

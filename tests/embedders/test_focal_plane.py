@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,9 @@ class Channels:
 
     def devices(self, asked: str) -> list[str]:
         return [asked]
+
+    def at_work(self):
+        return nullcontext()
 
     def on_device(self, image, shape):
         return shape(torch.from_numpy(image.copy()))

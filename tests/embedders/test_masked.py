@@ -153,10 +153,10 @@ def test_a_model_is_given_the_local_background_in_their_place() -> None:
     image = sky + np.random.default_rng(1).normal(0, 2, sky.shape).astype(np.float32)
     image[20:40, 400:440] = np.nan
     bad = np.isnan(image)
-    shown = Itself("cpu", None, None, masked=True).prepare(image).numpy()
+    shown = Itself("cpu", None, None, View(masked=True)).prepare(image).numpy()
     assert shown[bad] == pytest.approx(sky[bad], abs=8)
     np.testing.assert_array_equal(shown[~bad], image[~bad])
     plain = Itself("cpu", None, None).prepare(image).numpy()
     assert plain[bad] == pytest.approx(np.nanmedian(image), abs=0.1)
     image[:, :256] = np.nan  # whole meshes
-    assert np.isfinite(Itself("cpu", None, None, masked=True).prepare(image).numpy()).all()
+    assert np.isfinite(Itself("cpu", None, None, View(masked=True)).prepare(image).numpy()).all()

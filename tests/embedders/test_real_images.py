@@ -40,6 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         "tiny.168x84",
         "tiny.1176x588",
+        "tiny.168x84.sampled",
         "tiny.asinh.168x84",
         "tiny.background.168x84",
         "tiny.masked.168x84",
