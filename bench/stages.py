@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import resource
 import time
@@ -20,6 +21,7 @@ from bench import exposures, published
 from bench.memory import Watch
 from embedders.dinov2 import PATCH, Architecture, Dinov2Embedder, architecture, blank, load
 from embedders.engine import run
+from embedders.progress import EmbedSummary
 from embedders.readers import Readers, cores
 from embedders.tasks import FileTask
 from embedders.torch_embedder import PRECISIONS, quiet
@@ -27,7 +29,7 @@ from embedders.vectors import read_vectors
 from lake.images import open_images, read_ccd
 from lake.store import Lake, Record
 
-NIGHT = "20140818"
+NIGHT = {"camera": "decam", "night": "20140818"}
 
 
 class Bench:
@@ -65,6 +67,8 @@ class Bench:
         self.tell("decoding, limit of the cores", limit, "images/s")
         reading = self.reading(tasks)
         self.tell("reading alone", reading, "images/s", f"{reading / limit:.0%} of the limit")
+        if not asked.embedder:
+            self.statistics(tasks, reading)
         for name in asked.embedder or (["dinov2-vitb14-reg"] if self.on_gpu else small):
             self._about = f"{name}: "
             one = OneEmbedder(self, name)
@@ -76,6 +80,19 @@ class Bench:
             else:
                 one.run(tasks, reading)
         return self.figures
+
+    def statistics(self, tasks: list[FileTask], reading: float) -> None:
+        """Measure the embedder that needs no weights, where what it needs is installed."""
+        missing = [name for name in ("sep", "scipy") if not importlib.util.find_spec(name)]
+        if missing:
+            print(f"statistics is not measured: {' and '.join(missing)} not installed here")
+            return
+        lake = make_lake(self.folder, tasks)
+        workers = self.arguments.workers
+        summary = run(lake, "statistics", self.folder / "images", workers=workers)
+        check(summary, tasks)
+        note = f"{summary.rate / reading:.0%} of reading alone"
+        self.tell("statistics, files to lake", summary.rate, "images/s", note)
 
     def reading(self, tasks: list[FileTask]) -> float:
         """Return the rate of the reading processes when nobody else wants the cores."""
@@ -189,30 +206,15 @@ class OneEmbedder:
         Processes' start is included. The model is loaded already, as it is for all but the first
         seconds of a long run.
         """
-        lake = Lake(self.folder / "lake", create=True)
-        rows = [
-            {
-                "expnum": ccd.expnum,
-                "ccdnum": ccd.ccdnum,
-                "ccdname": ccd.name,
-                "image_hdu": ccd.hdu,
-                "image_filename": task.file,
-            }
-            for task in tasks
-            for ccd in task.ccds
-        ]
-        keys = {"camera": "decam", "night": NIGHT}
-        lake.write(
-            "ccds", {"release": "bench", **keys}, pa.Table.from_pylist(rows), Record("bench")
-        )
+        lake = make_lake(self.folder, tasks)
         if self.embedder.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.embedder.device)
         before = core_seconds()
         with Watch() as watch:
             summary = run(lake, self.embedder, self.folder / "images", workers=self.asked.workers)
-        self.tell("engine, cores' time", (core_seconds() - before) / len(rows), "s an image")
-        if summary.n_images != len(rows):
-            raise RuntimeError(f"{summary.n_images} of {len(rows)} images embedded")
+        spent = (core_seconds() - before) / summary.n_images
+        self.tell("engine, cores' time", spent, "s an image")
+        check(summary, tasks)
         if half := len(watch.samples) // 2:
             first, second = (
                 max(part) / 1e9 for part in (watch.samples[:half], watch.samples[half:])
@@ -222,7 +224,7 @@ class OneEmbedder:
         if self.embedder.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.embedder.device) / 1e9
             self.tell("device memory, engine", peak, "GB", f"batch {self.embedder.batch_size}")
-        vectors = read_vectors(lake, {"embedder": self.embedder.name, **keys})
+        vectors = read_vectors(lake, {"embedder": self.embedder.name, **NIGHT})
         ordered = [vectors[ccd.key] for task in tasks for ccd in task.ccds]
         return summary.rate, np.array(ordered, np.float32)
 
@@ -245,6 +247,32 @@ class OneEmbedder:
         self.tell("engine / published way", ours / rate)
         off = 1 - least_cosine(vectors[: len(rows)], theirs)
         self.tell("1 - least cosine of the two ways", off)
+
+
+def check(summary: EmbedSummary, tasks: list[FileTask]) -> None:
+    """Raise `RuntimeError` when an image of `tasks` was not embedded."""
+    wanted = sum(len(task.ccds) for task in tasks)
+    if summary.n_images != wanted:
+        raise RuntimeError(f"{summary.n_images} of {wanted} images embedded")
+
+
+def make_lake(folder: Path, tasks: list[FileTask]) -> Lake:
+    """Return a lake whose CCD table names the CCDs of `tasks`."""
+    lake = Lake(folder / "lake", create=True)
+    rows = [
+        {
+            "expnum": ccd.expnum,
+            "ccdnum": ccd.ccdnum,
+            "ccdname": ccd.name,
+            "image_hdu": ccd.hdu,
+            "image_filename": task.file,
+        }
+        for task in tasks
+        for ccd in task.ccds
+    ]
+    keys = {"release": "bench", **NIGHT}
+    lake.write("ccds", keys, pa.Table.from_pylist(rows), Record("bench"))
+    return lake
 
 
 def core_seconds() -> float:
