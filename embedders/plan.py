@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,21 +270,18 @@ def _natural(text: str | None) -> tuple[tuple[int, str], ...]:
 
 def latest(sources: list[Partition], columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the CCD rows of all releases, the latest processing of each, sorted by key."""
-    best: dict[Key, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-    for row, release in _rows(sources, (*_ORDER, *columns)):
-        key = (row["expnum"], row["ccdnum"])
-        order = ((row["procdate"] or "").strip(), _natural(row["plver"]), _natural(release))
-        if key not in best or order > best[key][0]:
-            best[key] = (order, row)
-    return [row for _, (_, row) in sorted(best.items(), key=lambda item: item[0])]
-
-
-def _rows(
-    sources: list[Partition], columns: tuple[str, ...]
-) -> Iterator[tuple[dict[str, Any], str]]:
+    best: dict[Key, tuple[dict[str, Any], str]] = {}
     for source in sources:
-        for row in read_file(source.path, list(dict.fromkeys(columns))).to_pylist():
-            yield row, source["release"]
+        release = source["release"]
+        for row in read_file(source.path, list(dict.fromkeys((*_ORDER, *columns)))).to_pylist():
+            key = (row["expnum"], row["ccdnum"])
+            if key not in best or _order(row, release) > _order(*best[key]):
+                best[key] = (row, release)
+    return [row for _, (row, _) in sorted(best.items(), key=lambda item: item[0])]
+
+
+def _order(row: dict[str, Any], release: str) -> tuple[Any, ...]:
+    return (row["procdate"] or "").strip(), _natural(row["plver"]), _natural(release)
 
 
 def _reuse(lake: Lake, job: Job, planned: Plan) -> None:
