@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from classifiers.division import fit_part
-from classifiers.exposures import describe
-from classifiers.features import Features
+from classifiers.inputs.exposures import describe
+from classifiers.inputs.features import Features
+from classifiers.inputs.sample import Sample, read_sample
+from classifiers.inputs.vectors import embedded_nights, in_chunks, read_vectors
 from classifiers.judge import learn_judge
-from classifiers.sample import Sample, read_sample
-from classifiers.vectors import embedded_nights, in_chunks, read_vectors
 from embedders.engine import run as embed
 from lake.ingest_ccds import ingest
 from lake.ingest_reports import ingest_reports

@@ -30,9 +30,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
-from classifiers.features import Layout
+from classifiers.inputs.features import Layout
+from classifiers.inputs.vectors import in_chunks
 from classifiers.model import save_model
-from classifiers.vectors import in_chunks
 from lake.store import Lake, Record, digest
 
 DIMENSION, CLASSES = 768, 12

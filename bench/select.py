@@ -27,11 +27,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from classifiers import estimators
-from classifiers.features import Features, Layout
-from classifiers.metrics import score
+from classifiers.evaluation.metrics import score
+from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.vectors import embedded_nights, read_vectors
 from classifiers.selection import som, strategies
 from classifiers.selection.ensemble import class_shares, fit_ensemble
-from classifiers.vectors import embedded_nights, read_vectors
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from classifiers.features import Layout
+from classifiers.inputs.features import Layout
 
 #: Boosting rounds, each of a tree per class, and how far each goes.
 ROUNDS, RATE = 50, 0.2

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
-from classifiers.metrics import Scores
-from classifiers.sample import Sample
+from classifiers.evaluation.metrics import Scores
+from classifiers.inputs.sample import Sample
 from classifiers.search import Search
 from lake.store import tool_version
 

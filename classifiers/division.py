@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
 from classifiers.class_weight import NONE, reweighted
-from classifiers.metrics import Scores, score
-from classifiers.sample import Sample
+from classifiers.evaluation.metrics import Scores, score
+from classifiers.inputs.sample import Sample
 from lake.errors import SurveyError
 
 #: How the sample can be divided: what stays together on one side.

@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from classifiers import boosted, knn
-from classifiers.features import Layout
 from classifiers.forest import Deviations, TwoStep
 from classifiers.imputer import ColumnImputer
+from classifiers.inputs.features import Layout
 from classifiers.logistic import LogisticProbe
 from lake.errors import SurveyError
 

@@ -26,7 +26,7 @@ _NORMAL = 1.4826
 class Deviations(TransformerMixin, BaseEstimator):
     """Deviation of each feature from the good vectors', in units of their scatter.
 
-    Takes feature vectors as `classifiers.features.Layout` orders them.
+    Takes feature vectors as `classifiers.inputs.features.Layout` orders them.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Judging a whole exposure at once: bad or not, of what class, and how probably.
 
-`classifiers.exposures` says what an exposure is to the judge. A forest learns from the labelled
-ones; what it says on nights that it has not seen is calibrated, so that of the exposures with
-probability 0.8 four in five are bad. An exposure farther from the good ones than any of them comes
-(`classifiers.surprise`) is at least as probably bad as such exposures were, whatever the forest
-makes of it. Which of its CCDs are bad is then read from the predictions.
+`classifiers.inputs.exposures` says what an exposure is to the judge. A forest learns from the
+labelled ones; what it says on nights that it has not seen is calibrated, so that of the exposures
+with probability 0.8 four in five are bad. An exposure farther from the good ones than any of them
+comes (`classifiers.surprise`) is at least as probably bad as such exposures were, whatever the
+forest makes of it. Which of its CCDs are bad is then read from the predictions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
-from classifiers.exposures import exposure_sample
 from classifiers.forest import Deviations, TwoStep
-from classifiers.sample import Sample
+from classifiers.inputs.exposures import exposure_sample
+from classifiers.inputs.sample import Sample
 from classifiers.surprise import Surprise, far_out
 from lake.errors import SurveyError
 from lake.store import Lake

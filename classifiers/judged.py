@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from classifiers.exposures import describe, described_inputs
+from classifiers.inputs.exposures import describe, described_inputs
+from classifiers.inputs.vectors import NightVectors, ccd_keys, read_vectors
 from classifiers.model import Model
-from classifiers.vectors import NightVectors, ccd_keys, read_vectors
 from lake.errors import SurveyError
 from lake.store import Lake, Partition
 

@@ -21,9 +21,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from classifiers.estimators import GOOD_FIRST, TYPES, probabilities
-from classifiers.features import Features
+from classifiers.inputs.features import Features
+from classifiers.inputs.vectors import in_chunks, joined, vector_settings
 from classifiers.judge import ExposureJudge
-from classifiers.vectors import in_chunks, joined, vector_settings
 from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
 from lake.store import Lake, Partition, digest, write_atomically
@@ -61,7 +61,7 @@ class Model:
 
     @property
     def good_first(self) -> bool:
-        """Whether good or bad is decided before the class, see `classifiers.metrics.decide`."""
+        """Whether good or bad is decided before the class, see `evaluation.metrics.decide`."""
         return self.card["classifier"] in GOOD_FIRST
 
     @property

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from classifiers.metrics import decide
-from classifiers.model import Model, load_model
-from classifiers.vectors import (
+from classifiers.evaluation.metrics import decide
+from classifiers.inputs.vectors import (
     NightVectors,
     embedded_nights,
     input_fingerprints,
     read_vectors,
 )
+from classifiers.model import Model, load_model
 from lake.shares import nights, select
 from lake.store import Lake, Partition, Record
 

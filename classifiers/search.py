@@ -26,9 +26,9 @@ from threadpoolctl import threadpool_limits
 from classifiers import estimators
 from classifiers.class_weight import NONE
 from classifiers.division import fit_part, probabilities_of
-from classifiers.metrics import decide
+from classifiers.evaluation.metrics import decide
+from classifiers.inputs.sample import Sample, ccd_keys
 from classifiers.processes import in_processes
-from classifiers.sample import Sample, ccd_keys
 from lake.errors import SurveyError
 from lake.store import Lake, Record, digest
 

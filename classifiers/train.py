@@ -13,14 +13,14 @@ from classifiers.card import model_card
 from classifiers.class_weight import NONE
 from classifiers.class_weight import parse as parse_class_weight
 from classifiers.division import SPLITS, divide, fit_part, held_out_scores, probabilities_of
-from classifiers.features import Features
-from classifiers.holdouts import IMAGE, keep_holdouts, predicted_rows
+from classifiers.evaluation.holdouts import IMAGE, keep_holdouts, predicted_rows
+from classifiers.evaluation.metrics import Scores
+from classifiers.inputs.features import Features
+from classifiers.inputs.sample import Sample, read_sample
 from classifiers.judge import judge_scores, learn_judge
-from classifiers.metrics import Scores
 from classifiers.model import Model, model_folder, save_model
-from classifiers.rounds import merged_rounds, same_nights
-from classifiers.sample import Sample, read_sample
 from classifiers.search import Progress, Search, check_search, find_settings
+from classifiers.selection.rounds import merged_rounds, same_nights
 from lake.errors import SurveyError
 from lake.store import Lake
 
@@ -84,7 +84,7 @@ def train(
     ----------
     release, sources, good, max_ebv, nights : the sample, see `read_sample`.
     seed : decides sample, split and fit; the same seed gives the same model bit for bit.
-    embedders, context, columns : the inputs, see `classifiers.features.Features`; no context means
+    embedders, context, columns : the inputs, see `inputs.features.Features`; no context means
         what suits the classifier (`estimators.CONTEXT`).
     classifier : ``knn``, the paper's, or another of `estimators.CLASSIFIERS`.
     judge : whether to learn to judge whole exposures too (`classifiers.judge`); None for what suits

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
+from classifiers.inputs.vectors import fingerprint
 from classifiers.judged import judged_inputs, judged_votes
 from classifiers.model import load_model
 from classifiers.predict import chosen_nights
-from classifiers.vectors import fingerprint
 from lake.errors import SurveyError
 from lake.paths import check_name
 from lake.store import Lake, Partition, Record

@@ -13,7 +13,7 @@ from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import progress, say, session
 
 if TYPE_CHECKING:
-    from classifiers.compare import Comparison
+    from classifiers.evaluation.compare import Comparison
 
 #: Scores, and how a table's head calls them.
 _HEADS = {
@@ -106,9 +106,9 @@ def compare(
 
     Nothing is saved: `survey-qa train` makes a model of what does best.
     """
-    from classifiers.compare import compare as run
-    from classifiers.compare import contender_of, contenders_of
     from classifiers.estimators import CLASSIFIERS
+    from classifiers.evaluation.compare import compare as run
+    from classifiers.evaluation.compare import contender_of, contenders_of
 
     lake = session(context).lake()
     contenders = contenders_of(

@@ -12,7 +12,7 @@ from cli.output import emit
 from cli.session import progress
 
 if TYPE_CHECKING:
-    from classifiers.scores import ExposureScores
+    from classifiers.evaluation.exposure_scores import ExposureScores
     from lake.store import Lake
     from simulator.survey import SimulatedSurvey
 
@@ -136,7 +136,7 @@ def _judge(lake: Lake, model: str, classifier: str, rule: str) -> tuple[str, ...
 def _score(
     lake: Lake, model: str, survey: SimulatedSurvey, nights: tuple[str, ...]
 ) -> ExposureScores:
-    from classifiers.scores import score_exposures
+    from classifiers.evaluation.exposure_scores import score_exposures
 
     return score_exposures(
         lake, model, survey.truth_exposures, nights=nights, ccd_probability=CCD_PROBABILITY[model]

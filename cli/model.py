@@ -119,7 +119,7 @@ def train(
     output: OutputOption = None,
 ) -> None:
     """Learn the classes from labelled CCDs; scores are of nights that were held out."""
-    from classifiers.evaluation import score_table
+    from classifiers.evaluation.tables import score_table
     from classifiers.train import train as learn
 
     with progress("training", "steps") as shown:
@@ -183,7 +183,7 @@ def evaluate(
     form: FormatOption = None,
 ) -> None:
     """Scores of a model on the nights it was not trained on; with --output, a report."""
-    from classifiers.evaluate import evaluate as score
+    from classifiers.evaluation.evaluate import evaluate as score
 
     if images is not None and output is None:
         raise SurveyError("--images is for the report: name its folder with --output")

@@ -57,9 +57,9 @@ def structure(
 
     Machine formats give the classes; `survey-qa query clusters` gives the clusters.
     """
-    from classifiers.features import Features
-    from classifiers.structure import SHOWN_CLUSTER
-    from classifiers.structure import structure as find
+    from classifiers.inputs.features import Features
+    from classifiers.structure.structure import SHOWN_CLUSTER
+    from classifiers.structure.structure import structure as find
 
     lake = session(context).lake()
     with progress("structure", "steps") as shown:
@@ -90,7 +90,7 @@ def structure(
             f"{n_in_none:,} CCDs are in none",
         )
     if output is not None:
-        from classifiers.structure_plots import draw_structure
+        from classifiers.structure.plots import draw_structure
 
         for path in draw_structure(found, output):
             say(f"  {path}")
@@ -135,7 +135,7 @@ def wrong_labels(
 
     Good that looks bad, bad that looks good, or another class (confident learning).
     """
-    from classifiers.wrong_labels import rank
+    from classifiers.wrong_labels.suspects import rank
 
     lake = session(context).lake()
     if round_name is not None:
@@ -168,7 +168,7 @@ def _clusters(lake: Lake, embedder: str, method: str, more_than: int) -> tuple[p
     """Return one row for each cluster with its make-up, and how many CCDs are in none at all."""
     import pyarrow as pa
 
-    from classifiers.structure import NOISE
+    from classifiers.structure.structure import NOISE
     from queries.named import run_query
 
     parameters = {"embedder": embedder, "method": method}
@@ -218,8 +218,8 @@ def _judge(
 ) -> dict[str, Any]:
     """Return the arguments of `rank` that say by what labels are judged."""
     from classifiers.estimators import CONTEXT
-    from classifiers.features import Features
-    from classifiers.wrong_labels import options_of_model
+    from classifiers.inputs.features import Features
+    from classifiers.wrong_labels.suspects import options_of_model
 
     if (embedder is None) == (model is None):
         raise SurveyError("give --embedder, or --model to judge as a model does")

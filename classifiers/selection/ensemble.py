@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from classifiers import estimators
 from classifiers.boosted import BoostedTrees
+from classifiers.evaluation.metrics import decide
 from classifiers.forest import TwoStep
-from classifiers.metrics import decide
 from classifiers.neighbours import WeightedNeighbours
 
 #: Members unless told otherwise (section 3).
@@ -91,7 +91,7 @@ def fit_ensemble(
     ----------
     points : (n, d), what the steps before it make of the training vectors.
     labels, weights, exposure : (n,) class index, weight, and index of the exposure from 0.
-    good_first : see `classifiers.metrics.decide`.
+    good_first : see `classifiers.evaluation.metrics.decide`.
     """
     counts = bootstrap(exposure, labels, n_models, seed)
     training = points, labels, weights, exposure, counts, n_classes, good_first

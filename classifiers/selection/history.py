@@ -136,6 +136,6 @@ def _series(card: dict[str, Any]) -> str:
 
 
 def _rescored(lake: Lake, card: dict[str, Any]) -> dict[str, Any]:
-    from classifiers.evaluate import evaluate
+    from classifiers.evaluation.evaluate import evaluate
 
     return evaluate(lake, card["name"]).scores[0.0].to_dict()

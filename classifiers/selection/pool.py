@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
-from classifiers.holdouts import sample_of
+from classifiers.evaluation.holdouts import sample_of
+from classifiers.inputs.sample import Sample
+from classifiers.inputs.vectors import ccd_keys
 from classifiers.model import Model
-from classifiers.sample import Sample
-from classifiers.vectors import ccd_keys
 from lake.store import Lake
 from queries.engine import run_sql
 

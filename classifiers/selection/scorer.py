@@ -10,12 +10,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from classifiers.class_weight import reweighted
+from classifiers.inputs.sample import Sample
+from classifiers.inputs.vectors import look_up
 from classifiers.model import Model
-from classifiers.sample import Sample
 from classifiers.selection import strategies
 from classifiers.selection.ensemble import Ensemble, class_shares, fit_ensemble
 from classifiers.selection.pool import labels_by_night
-from classifiers.vectors import look_up
 from lake.errors import SurveyError
 from lake.store import Lake
 

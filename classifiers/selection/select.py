@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from classifiers.inputs.vectors import ccd_keys, embedded_nights, look_up, read_vectors
 from classifiers.model import Model, load_model
 from classifiers.predict import chosen_nights
 from classifiers.selection import som, strategies
 from classifiers.selection.ensemble import MODELS
 from classifiers.selection.pool import held_out_nights, learned_from, looked_at
 from classifiers.selection.scorer import Scorer, fit_members, points_of
-from classifiers.vectors import ccd_keys, embedded_nights, look_up, read_vectors
 from lake.cameras import ccd_name
 from lake.errors import SurveyError
 from lake.store import Lake, Partition

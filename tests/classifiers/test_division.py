@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from classifiers.division import divide
-from classifiers.features import Features, Layout
-from classifiers.sample import Sample
+from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.sample import Sample
 
 
 def uneven_sample(n_nights: int = 24, seed: int = 0) -> Sample:

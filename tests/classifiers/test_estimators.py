@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 from classifiers import estimators
 from classifiers.boosted import MAX_VALUES, VectorReducer
 from classifiers.division import divide, fit_part, probabilities_of
-from classifiers.features import Features, Layout
+from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.sample import Sample
 from classifiers.model import load_model, model_folder
-from classifiers.sample import Sample
 from classifiers.train import train
 from lake.errors import SurveyError
 from lake.paths import MODEL_FILE

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from classifiers import estimators, judge, surprise
-from classifiers.features import Features, Layout
 from classifiers.forest import Deviations
+from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.sample import Sample
 from classifiers.judge import fit_judge
 from classifiers.model import load_model, model_folder
 from classifiers.predict import predict
-from classifiers.sample import Sample
 from classifiers.train import train
 from classifiers.vote import vote
 from lake.errors import SurveyError

@@ -24,9 +24,9 @@ from sklearn.preprocessing import RobustScaler
 
 from classifiers import estimators, knn, search
 from classifiers.division import divide
-from classifiers.features import Features
+from classifiers.inputs.features import Features
+from classifiers.inputs.sample import Sample, ccd_keys, read_sample
 from classifiers.model import load_model
-from classifiers.sample import Sample, ccd_keys, read_sample
 from classifiers.search import assign_folds, draw, entry_shares, evaluate, find_settings, schedule
 from classifiers.train import train
 from lake.errors import SurveyError
@@ -278,8 +278,8 @@ def test_settings_that_do_not_go_together_are_counted_and_lose(
 _SEARCH = """
 import sys, time
 from classifiers import search
-from classifiers.features import Features
-from classifiers.sample import read_sample
+from classifiers.inputs.features import Features
+from classifiers.inputs.sample import read_sample
 from lake.store import Lake
 
 def slow(*arguments):

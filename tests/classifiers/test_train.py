@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.metrics import score
+from classifiers.evaluation.metrics import score
 from classifiers.model import load_model, model_folder
 from classifiers.train import train
 from lake.errors import SurveyError

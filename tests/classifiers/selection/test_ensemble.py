@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
 from classifiers.boosted import BoostedTrees
+from classifiers.evaluation.metrics import decide
 from classifiers.forest import TwoStep
-from classifiers.metrics import decide
 from classifiers.neighbours import WeightedNeighbours
 from classifiers.selection.ensemble import (
     NeighbourEnsemble,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from classifiers.inputs.sample import read_sample
 from classifiers.model import load_model
-from classifiers.sample import read_sample
 from classifiers.train import train
 from cli.main import app
 from inspector.closing import close, merge_round

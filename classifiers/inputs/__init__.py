@@ -1,0 +1,1 @@
+"""What classifiers are told: vectors, context and columns of CCDs and exposures, with labels."""

@@ -1,0 +1,1 @@
+"""How embeddings lie: silhouettes, clusters and maps."""
