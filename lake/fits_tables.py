@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import fitsio
@@ -23,6 +23,7 @@ class TableFile:
     ----------
     names : the columns, in lower case.
     num_rows : how many rows the header declares.
+    nulls : the number that stands for a missing value, of the columns that declare one (TNULL).
     """
 
     def __init__(self, path: Path, plain: Path, hdu: fitsio.hdu.TableHDU) -> None:
@@ -34,7 +35,10 @@ class TableFile:
         self._dtype, _, variable = hdu.get_rec_dtype()
         columns = hdu.get_info()["colinfo"]
         scaled = any(column["tscale"] != 1.0 or column["tzero"] != 0.0 for column in columns)
-        width = int(hdu.read_header()["NAXIS1"])
+        header = hdu.read_header()
+        width = int(header["NAXIS1"])
+        declared = {name: header.get(f"TNULL{n}") for n, name in enumerate(self.names, 1)}
+        self.nulls = {name: null for name, null in declared.items() if isinstance(null, int)}
         self._is_plain = not scaled and not variable.any() and self._dtype.itemsize == width
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -62,10 +66,11 @@ class TableFile:
 
 
 @contextlib.contextmanager
-def open_table(path: Path, folder: Path) -> Iterator[TableFile]:
-    """Open the first table of a FITS file; a compressed one is unpacked into `folder` first.
+def open_table(path: Path, folder: Path, column: str) -> Iterator[TableFile]:
+    """Open the first table of a FITS file that has `column`, or the first one where none has.
 
-    cfitsio would unpack it in memory, which for a data release is more than a machine has.
+    A compressed file is unpacked into `folder` first: cfitsio would unpack it in memory, which for
+    a data release is more than a machine has.
     """
     plain = path
     try:
@@ -89,7 +94,8 @@ def open_table(path: Path, folder: Path) -> Iterator[TableFile]:
             raise SurveyError(
                 f"{path}: holds no table; expected a survey-ccds or ccds-annotated file"
             )
-        yield TableFile(path, plain, hdus[0])
+        having = (hdu for hdu in hdus if column in map(str.lower, hdu.get_colnames()))
+        yield TableFile(path, plain, next(having, hdus[0]))
 
 
 def night_of_day(day: int) -> str:
@@ -97,29 +103,39 @@ def night_of_day(day: int) -> str:
     return str(np.datetime64("1858-11-17") + np.timedelta64(day, "D")).replace("-", "")
 
 
-def to_arrow(rows: np.ndarray) -> pa.Table:
+def to_arrow(rows: np.ndarray, nulls: Mapping[str, int] | None = None) -> pa.Table:
     """Return a FITS record array as Arrow columns under lower-case names.
 
-    Numbers become native; strings become dictionaries of stripped text, so that stripping and
-    decoding are done once for each different string; vector columns become fixed-size lists.
+    Numbers become native, and null where they equal the column's entry in `nulls`; strings become
+    dictionaries of stripped text, so that stripping and decoding are done once for each different
+    string; vector columns become fixed-size lists, and complex numbers pairs.
     """
     columns: dict[str, pa.Array] = {}
     for name in rows.dtype.names or ():
         values = rows[name]
+        if values.dtype.kind == "c":
+            values = np.stack([values.real, values.imag], axis=-1)
         if values.dtype.kind in "SU":
-            columns[name.lower()] = _strings(values)
+            columns[name.lower()] = _lists(_strings(values.reshape(-1)), values)
             continue
         if values.dtype.kind == "b":
             # A FITS logical is the letter T or F, unless fitsio has already made it 1 or 0.
             letters = np.ascontiguousarray(values).view(np.uint8)
             values = (letters == ord("T")) | (letters == 1)
-        native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-        array = pa.array(native.reshape(-1))
-        if native.ndim > 1:
-            width = int(np.prod(native.shape[1:]))
-            array = pa.FixedSizeListArray.from_arrays(array, width)
-        columns[name.lower()] = array
+        native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")).reshape(-1)
+        null = (nulls or {}).get(name.lower())
+        array = pa.array(native, mask=None if null is None else native == null)
+        columns[name.lower()] = _lists(array, values)
     return pa.table(columns)
+
+
+def _lists(flat: pa.Array, values: np.ndarray) -> pa.Array:
+    """Return the elements of a vector column as lists of each row's; others as they are."""
+    if values.ndim == 1:
+        return flat
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.cast(pa.string())
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
 
 
 def constant(word: str, length: int) -> pa.DictionaryArray:

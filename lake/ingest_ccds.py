@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -39,11 +39,12 @@ from lake.fits_tables import (
     to_arrow,
 )
 from lake.sfd import fill_ebv
-from lake.store import Lake, Record, digest, file_fingerprint, write_text_atomically
+from lake.store import Lake, Record, digest, file_fingerprint, hold, write_text_atomically
 from lake.tables import table
 
 #: Rows read at a time: about 100 MB of a DR10 table.
 CHUNK_ROWS = 262_144
+STAGE = "ingest-ccds"
 #: Columns without which a row has no place in the lake.
 NEEDED = ("expnum", "ccdname", "mjd_obs", "image_filename")
 #: Night of rows whose date is not known.
@@ -58,7 +59,10 @@ Key = tuple[str, str]
 
 @dataclass
 class CcdSummary:
-    """What `ingest` did: rows = ccds + superseded + failed."""
+    """What `ingest` did: rows = ccds + superseded + failed.
+
+    `withdrawn_partitions` are those that lost rows of a table which no longer has their night.
+    """
 
     files: int = 0
     unchanged_files: int = 0
@@ -66,6 +70,7 @@ class CcdSummary:
     ccds: int = 0
     partitions: int = 0
     unchanged_partitions: int = 0
+    withdrawn_partitions: int = 0
     superseded: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
 
@@ -109,21 +114,30 @@ def ingest(
     settings = {"release": release, "camera": camera, "sfd": sfd_dir is not None}
     for path in files:
         if not path.is_file():
-            raise SurveyError(f"{path}: no such file")
+            what = "not a plain file" if path.exists() else "no such file"
+            raise SurveyError(f"{path}: {what}; name the CCD tables")
     for path in files:
         ledger = _ledger(lake, release, path)
-        state = {"fingerprint": file_fingerprint(path), "settings": digest(settings)}
+        known = _read_ledger(ledger)
+        state = {
+            "fingerprint": file_fingerprint(path),
+            "run": Record(STAGE, settings).run,
+        }
         summary.files += 1
-        if not force and _is_ingested(lake, release, ledger, state):
+        if not force and _is_ingested(lake, release, known, state):
             summary.unchanged_files += 1
             continue
-        with _spill_folder(lake) as folder, open_table(path, folder) as rows:
+        with _spill_folder(lake) as folder, open_table(path, folder, NEEDED[0]) as rows:
             spill = _Spill(folder, path, camera)
             spill.read(rows, progress)
             with locked(lake, release):
+                nights = spill.keys()
+                gone = sorted({(camera, night) for camera, night in known["nights"]} - {*nights})
+                # Should this run be killed, the next one still knows of all these nights.
+                _write_ledger(ledger, {"nights": [*nights, *gone]})
                 _commit(lake, release, path, spill, settings, sfd_dir, force, summary)
-        text = json.dumps({**state, "nights": spill.keys()}, sort_keys=True)
-        write_text_atomically(ledger, text)
+                _withdraw(lake, release, str(path.resolve()), gone, summary)
+                _write_ledger(ledger, {**state, "nights": nights})
     return summary
 
 
@@ -135,11 +149,20 @@ def _ledger(lake: Lake, release: str, path: Path) -> Path:
     return lake.root / "ccds" / f"release={release}" / "_files" / name
 
 
-def _is_ingested(lake: Lake, release: str, ledger: Path, state: dict[str, str]) -> bool:
+def _read_ledger(ledger: Path) -> dict[str, Any]:
+    """Return what a ledger says: the nights that the lake may hold of a table, and its state."""
     try:
         known = json.loads(ledger.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return {"nights": []}
+    return known if isinstance(known, dict) and "nights" in known else {"nights": []}
+
+
+def _write_ledger(ledger: Path, known: dict[str, Any]) -> None:
+    write_text_atomically(ledger, json.dumps(known, sort_keys=True))
+
+
+def _is_ingested(lake: Lake, release: str, known: dict[str, Any], state: dict[str, str]) -> bool:
     return all(known.get(name) == value for name, value in state.items()) and all(
         lake.path(name, {"release": release, "camera": camera, "night": night}).exists()
         for camera, night in known["nights"]
@@ -147,14 +170,9 @@ def _is_ingested(lake: Lake, release: str, ledger: Path, state: dict[str, str]) 
     )
 
 
-@contextlib.contextmanager
-def locked(lake: Lake, release: str) -> Iterator[None]:
+def locked(lake: Lake, release: str) -> AbstractContextManager[None]:
     """Let one process at a time change the nights of a release: files may share a night."""
-    folder = lake.root / "ccds" / f"release={release}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "_lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return hold(lake.root / "ccds" / f"release={release}" / "_lock")
 
 
 @contextlib.contextmanager
@@ -189,6 +207,17 @@ class Failure:
     error: str
 
 
+#: The type of each column that a table may bring and this program knows.
+_TYPES = {"camera": pa.string(), **{column.name: column.type for column in table("ccds").columns}}
+
+
+def _whole(values: pa.ChunkedArray) -> pa.Array:
+    """Return floating numbers as integers, -1 for what is no whole number."""
+    numbers = values.to_numpy()
+    whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
+    return pa.array(np.where(whole, numbers, -1).astype(np.int64))
+
+
 class _Spill:
     """Chunks of a table on disk, cut by (camera, night)."""
 
@@ -220,15 +249,41 @@ class _Spill:
                 if following < total:
                     stop = min(following + CHUNK_ROWS, total)
                     pending.append(reader.submit(source.read, following, stop))
-                self._cut(rows, start)
+                chunk = self._typed(to_arrow(rows, source.nulls), start)
+                self._cut(chunk, rows, start)
                 if progress:
                     progress(start + len(rows), total)
 
-    def _cut(self, rows: np.ndarray, start: int) -> None:
+    def _typed(self, chunk: pa.Table, start: int) -> pa.Table:
+        """Return a chunk with its declared columns in their types, texts as dictionaries.
+
+        What does not fit is an error here, while nothing is committed yet.
+        """
+        for index, name in enumerate(chunk.column_names):
+            values, kind = chunk.column(index), _TYPES.get(name)
+            if kind is None:
+                continue
+            if name == "expnum" and pa.types.is_floating(values.type):
+                values = _whole(values)
+            try:
+                if pa.types.is_nested(values.type):
+                    raise pa.ArrowTypeError(f"it holds a {values.type} a row")
+                if not pa.types.is_dictionary(values.type) or kind != pa.string():
+                    values = values.cast(kind)
+                if values.type == pa.string():
+                    values = values.dictionary_encode()
+            except pa.ArrowException as error:
+                raise SurveyError(
+                    f"{self.path}, rows {start + 1}-{start + chunk.num_rows}: column {name} cannot "
+                    f"be read as {kind} ({error}); nothing of the file was ingested"
+                ) from error
+            chunk = chunk.set_column(index, name, values)
+        return chunk
+
+    def _cut(self, chunk: pa.Table, rows: np.ndarray, start: int) -> None:
         """Sort a chunk's rows into nights and write those that can be used."""
-        chunk = to_arrow(rows)
-        expnums = chunk["expnum"].to_numpy().astype(np.int64)
-        mjd = chunk["mjd_obs"].to_numpy().astype(np.float64)
+        expnums = chunk["expnum"].fill_null(-1).to_numpy()
+        mjd = chunk["mjd_obs"].fill_null(np.nan).to_numpy()
         dated = np.isfinite(mjd) & (mjd > 0) & (mjd < LATEST_MJD)
         days = np.floor(np.where(dated, mjd, 0.5) - 0.5).astype(np.int64)
         words = (
@@ -238,8 +293,8 @@ class _Spill:
         cameras = [word.lower() or "unknown" for word in words.dictionary.to_pylist()]
         numbers = self._ccd_numbers(chunk, codes, cameras)
         reasons = np.select(
-            [expnums <= 0, ~dated, numbers <= 0],
-            ["exposure number 0", "no observing date", "unknown CCD name"],
+            [expnums == 0, expnums < 0, ~dated, numbers <= 0],
+            ["exposure number 0", "no exposure number", "no observing date", "unknown CCD name"],
             default="",
         )
         self.rows_read += len(rows)
@@ -254,10 +309,9 @@ class _Spill:
                     error=f"{reasons[index]} (CCD {chunk['ccdname'][index].as_py()!r})",
                 )
             )
-        derived = {"camera", "expnum", "ccdnum", "mjd_obs"}
+        derived = {"camera", "ccdnum", "table_file"}
         chunk = chunk.drop_columns([name for name in chunk.column_names if name in derived])
-        for name, values in (("expnum", expnums), ("ccdnum", numbers), ("mjd_obs", mjd)):
-            chunk = chunk.append_column(name, pa.array(values))
+        chunk = chunk.append_column("ccdnum", pa.array(numbers))
         groups = codes * DAYS + days
         order = np.flatnonzero(reasons == "")
         order = order[np.argsort(groups[order], kind="stable")]
@@ -339,7 +393,7 @@ def _commit(
         keys = {"release": release, "camera": key[0], "night": key[1]}
         before = lake.record("ccds", keys)
         inputs = {**(before.inputs if before else {}), source: spill.fingerprint(key)}
-        record = Record("ingest-ccds", settings, inputs)
+        record = Record(STAGE, settings, inputs)
         if not force and record.matches(before) and lake.path("exposures", keys).exists():
             kept = lake.read("ccds", keys, ["table_file"])["table_file"]
             used = int(pc.sum(pc.equal(kept, source)).as_py() or 0)
@@ -351,7 +405,14 @@ def _commit(
         if before is not None:
             kept = lake.read("ccds", keys)
             others = kept.filter(pc.not_equal(kept["table_file"], source))
-            rows = pa.concat_tables([others, rows], promote_options="permissive")
+            try:
+                rows = pa.concat_tables([others, rows], promote_options="permissive")
+            except pa.ArrowException as error:
+                raise SurveyError(
+                    f"{path}: a column is of another kind than in the tables that release "
+                    f"{release} has of night {key[1]} already ({error}); mend the table or name "
+                    "another release"
+                ) from error
         latest = table("ccds").conform(latest_processing(rows))
         lake.write("exposures", keys, exposures_of(latest), record)
         lake.write("ccds", keys, latest, record)
@@ -368,8 +429,30 @@ def _commit(
     for failure in spill.failures:
         summary.unusable[failure.error.split(" (")[0]] += 1
     rows = [asdict(failure) for failure in spill.failures]
-    record = Record("ingest-ccds", {"release": release}, {source: digest(rows)})
+    record = Record(STAGE, {"release": release}, {source: digest(rows)})
     commit_failures(lake, failure_subject(release, source), spill.failures, record)
+
+
+def _withdraw(
+    lake: Lake, release: str, source: str, nights: Sequence[Key], summary: CcdSummary
+) -> None:
+    """Take the rows of a table out of the nights that it no longer has."""
+    for camera, night in nights:
+        keys = {"release": release, "camera": camera, "night": night}
+        before = lake.record("ccds", keys)
+        if before is None or source not in before.inputs:
+            continue
+        kept = lake.read("ccds", keys)
+        kept = kept.filter(pc.not_equal(kept["table_file"], source))
+        if kept.num_rows:
+            inputs = {name: value for name, value in before.inputs.items() if name != source}
+            record = Record(before.stage, before.settings, inputs)
+            lake.write("exposures", keys, exposures_of(kept), record)
+            lake.write("ccds", keys, kept, record)
+        else:
+            lake.remove("exposures", keys)
+            lake.remove("ccds", keys)
+        summary.withdrawn_partitions += 1
 
 
 def failure_subject(release: str, source: str) -> str:

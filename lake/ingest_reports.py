@@ -9,12 +9,10 @@ neither loses the other's rows.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,19 @@ from lake.cameras import N_CCDS
 from lake.errors import SurveyError
 from lake.list_delve import parse_delve_text, parse_fits_list
 from lake.list_inspection import parse_inspection_table, read_inspection_csv
-from lake.lists import ParsedList, decode, parse_bad_list, read_bad_list, read_bytes
-from lake.store import Lake, Record, digest
+from lake.lists import (
+    ParsedList,
+    check_text,
+    decode,
+    parse_bad_list,
+    read_bad_list,
+    read_content,
+)
+from lake.store import Lake, Record, digest, hold
 from lake.tables import table
 from lake.vocabulary import Vocabulary
 
+STAGE = "reports"
 #: What ``--source`` takes.
 SOURCES = ("decals", "des", "delve", "inspection")
 
@@ -147,43 +153,62 @@ def ingest_reports(
     lists = _named(_expand(files, source), round)
     keys = {"source": source}
     settings = {"vocabulary": digest(vocabulary.to_json())}
-    fingerprints = {name: _fingerprint(path, camera) for name, path in lists.items()}
-    with _locked(lake, source):
-        old = lake.record("reports", keys)
-        inputs = dict(old.inputs) if old else {}
-        notes: dict[str, Any] = dict(old.notes) if old else {}
-        same_words = old is not None and old.matches(Record("reports", settings, inputs))
-        summaries, parsed = [], {}
-        for name, path in lists.items():
-            if same_words and not force and inputs.get(name) == fingerprints[name]:
-                summaries.append(FileSummary(**notes[name], unchanged=True))
+    old = lake.record("reports", keys)
+    known = old if old and not force and old.matches(Record(STAGE, settings, old.inputs)) else None
+    summaries: dict[str, FileSummary] = {}
+    parsed: dict[str, pa.Table] = {}
+    fingerprints: dict[str, str] = {}
+    for name, path in lists.items():
+        edition = _round(path, round)
+        try:
+            content = read_content(path)  # once: a pipe does not give it twice
+            fingerprints[name] = _fingerprint(content, camera)
+            if known and known.inputs.get(name) == fingerprints[name]:
+                summaries[name] = FileSummary(**known.notes[name], unchanged=True)
                 continue
-            edition = _round(path, round)
-            try:
-                rows, summary = _rows(path, edition, source, camera, vocabulary)
-            except SurveyError as error:
-                if len(lists) == 1:
-                    raise
-                summaries.append(FileSummary(path.name, edition, error=str(error)))
-                continue
-            parsed[name] = rows
-            summaries.append(summary)
-            notes[name] = _note(summary)
-            inputs[name] = fingerprints[name]
-        if parsed:
-            kept = _kept(lake, keys, parsed) if old else None
-            if kept is not None and not same_words:
-                kept = _classify(kept, source, vocabulary)
-                for name, counts in _unmapped(kept).items():
-                    notes[name] = {**notes[name], "unmapped": counts}
-            parts = [*([] if kept is None else [kept]), *parsed.values()]
-            record = Record("reports", settings, inputs, notes)
-            lake.write("reports", keys, pa.concat_tables(parts), record)
-        elif all(summary.error for summary in summaries):
-            raise SurveyError(
-                f"none of the {len(summaries)} lists can be used; the first: {summaries[0].error}"
-            )
-    return ReportsSummary(source, summaries)
+            rows, summary = _rows(path, content, edition, source, camera, vocabulary)
+        except SurveyError as error:
+            if len(lists) == 1:
+                raise
+            summaries[name] = FileSummary(path.name, edition, error=str(error))
+            continue
+        parsed[name], summaries[name] = rows, summary
+    if all(summary.error for summary in summaries.values()):
+        first = next(iter(summaries.values()))
+        raise SurveyError(f"none of the {len(lists)} lists can be used; the first: {first.error}")
+    if parsed:
+        notes = {name: _note(summaries[name]) for name in parsed}
+        inputs = {name: fingerprints[name] for name in parsed}
+        with hold(lake.root / f".reports-{source}.lock"):
+            _commit(lake, keys, parsed, Record(STAGE, settings, inputs, notes), vocabulary)
+    return ReportsSummary(source, list(summaries.values()))
+
+
+def _commit(
+    lake: Lake,
+    keys: dict[str, str],
+    parsed: dict[str, pa.Table],
+    record: Record,
+    vocabulary: Vocabulary,
+) -> None:
+    """Put lists in the place of what the lake has of them; the others stay, in today's words.
+
+    `record` is that of the lists in `parsed` alone.
+    """
+    parts = list(parsed.values())
+    old = lake.record("reports", keys)
+    if old:
+        kept = _kept(lake, keys, parsed)
+        notes = dict(old.notes)
+        if not old.matches(Record(STAGE, record.settings, old.inputs)):
+            kept = _classify(kept, keys["source"], vocabulary)
+            for name, counts in _unmapped(kept).items():
+                notes[name] = {**notes[name], "unmapped": counts}
+        parts.insert(0, kept)
+        record = replace(
+            record, inputs={**old.inputs, **record.inputs}, notes={**notes, **record.notes}
+        )
+    lake.write("reports", keys, pa.concat_tables(parts), record)
 
 
 def _expand(files: Sequence[Path], source: str) -> list[Path]:
@@ -204,6 +229,9 @@ def _expand(files: Sequence[Path], source: str) -> list[Path]:
         found += inside
     if not found:
         raise SurveyError("no list to ingest: name files or folders")
+    for path in found:
+        if not path.exists():
+            raise SurveyError(f"{path}: no such file")
     return list(dict.fromkeys(found))
 
 
@@ -229,47 +257,27 @@ def _named(paths: list[Path], name: str | None) -> dict[str, Path]:
     return named
 
 
-def _fingerprint(path: Path, camera: str) -> str:
-    """Return a hash of a list's content (a list is small) and of the camera it is read for."""
-    if not path.exists():
-        raise SurveyError(f"{path}: no such file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SurveyError(f"{path}: cannot be read ({error.strerror or error})") from error
+def _fingerprint(content: bytes, camera: str) -> str:
+    """Return a hash of a list (a list is small) and of the camera it is read for."""
     return hashlib.sha256(content + camera.encode()).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _locked(lake: Lake, source: str) -> Iterator[None]:
-    path = lake.root / f".reports-{source}.lock"
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise SurveyError(f"cannot write {path}: {error.strerror or error}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            raise SurveyError(f"cannot lock {path}: {error.strerror or error}") from error
-        yield
-
-
-def _parse(path: Path, source: str, camera: str) -> ParsedList:
-    if source == "inspection":
-        return parse_inspection_table(read_inspection_csv(path), camera)
-    if source == "decals":
-        return parse_bad_list(read_bad_list(path), camera)
-    if path.name.lower().endswith(_FITS):
+def _parse(path: Path, content: bytes, source: str, camera: str) -> ParsedList:
+    if path.name.lower().endswith(_FITS) and source in ("des", "delve"):
         return parse_fits_list(path, camera)
-    return parse_delve_text(decode(read_bytes(path))[0], path.stem, camera)
+    content = check_text(path, content)
+    if source == "inspection":
+        return parse_inspection_table(read_inspection_csv(content, str(path)), camera)
+    if source == "decals":
+        return parse_bad_list(read_bad_list(content), camera)
+    return parse_delve_text(decode(content)[0], path.stem, camera)
 
 
 def _rows(
-    path: Path, round: str, source: str, camera: str, vocabulary: Vocabulary
+    path: Path, content: bytes, round: str, source: str, camera: str, vocabulary: Vocabulary
 ) -> tuple[pa.Table, FileSummary]:
     """Return the rows that a list makes, classified, and the account of its lines."""
-    parsed = _parse(path, source, camera)
+    parsed = _parse(path, content, source, camera)
     if parsed.skipped and not parsed.entries and not parsed.headers:
         first = parsed.skipped[0]
         raise SurveyError(

@@ -147,14 +147,23 @@ class BadList:
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a text file; raises `SurveyError` for a missing or binary one."""
+    return check_text(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes:
+    """Return the content of a file or pipe; raises `SurveyError` for one that cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise SurveyError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise SurveyError(f"{path}: a folder, not a list") from None
     except OSError as error:
         raise SurveyError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def check_text(path: Path, data: bytes) -> bytes:
+    """Return `data` where it may be text; raises `SurveyError` that says what it is instead."""
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
             raise SurveyError(f"{path}: not a text list but {what}")
@@ -226,7 +235,7 @@ def parse_bad_list(bad_list: BadList, camera: str) -> ParsedList:
         elif line.key is None:
             parsed.skipped.append(Skipped(line.number, line.text.rstrip("\r\n"), line.why))
         elif not fits_expnum(line.key[0]):
-            why = "exposure number too large"
+            why = "exposure number out of range"
             parsed.skipped.append(Skipped(line.number, line.text.rstrip("\r\n"), why))
         else:
             expnum, ccdname = line.key

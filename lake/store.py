@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -156,10 +157,13 @@ class Lake:
     ----------
     root : the folder.
     create : make it when it is missing; otherwise a missing lake is an error.
+
+    In a ``with`` statement, a folder that was made and into which nothing came is removed again.
     """
 
     def __init__(self, root: Path | str, create: bool = False) -> None:
         self.root = Path(root)
+        self._is_new = False
         if self.root.exists() and not self.root.is_dir():
             raise SurveyError(f"lake {self.root} is a file; name a folder with --lake")
         if not self.root.exists():
@@ -169,7 +173,17 @@ class Lake:
                     "another with --lake"
                 )
             with _writing(self.root):
-                self.root.mkdir(parents=True)
+                self.root.mkdir(parents=True, exist_ok=True)
+            self._is_new = True
+
+    def __enter__(self) -> Lake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the folder that this object made, where nothing has come into it."""
+        if self._is_new:
+            with contextlib.suppress(OSError):  # not empty
+                self.root.rmdir()
 
     def path(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> Path:
         """Return the file of a partition, whether or not it exists."""
@@ -315,6 +329,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         for stray in path.parent.glob(".*.tmp"):
             if paths.is_abandoned(stray):
                 stray.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Let one process at a time hold `path`, a file of a lake that readers ignore.
+
+    Raises `SurveyError` when it cannot be made or locked.
+    """
+    with contextlib.ExitStack() as stack:
+        with _writing(path):
+            _make_folders(path.parent)
+            handle = stack.enter_context(path.open("a"))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def write_text_atomically(path: Path, text: str) -> None:

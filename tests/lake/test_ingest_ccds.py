@@ -294,6 +294,87 @@ def test_a_table_without_needed_columns_names_them(
         ingest(lake, [tmp_path / "missing.fits"], "dr9")
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("ccd_cuts", [0.0, 1.0, 2.5, 3.0, 4.0, 5.0]),
+        ("ccd_cuts", [b"1", b"x", b"", b"2", b"3", b"4"]),
+        ("image_hdu", [1, 2, 3, 4, 5, 70_000]),
+        ("expnum", [b"1000", b"x", b"1", b"2", b"3", b"4"]),
+        ("expnum", [[1, 2]] * 6),
+        ("filter", [[b"g", b"r"]] * 6),
+    ],
+)
+def test_values_that_do_not_fit_are_named_before_anything_is_committed(
+    lake: Lake, write: Callable[..., Path], column: str, values: list[Any]
+) -> None:
+    path = write(ccd_table(**{column: np.array(values)}))
+    with pytest.raises(SurveyError, match=rf"survey-ccds\.fits, rows 1-6: column {column} cannot"):
+        ingest(lake, [path], "dr9")
+    assert list(lake.root.rglob("*")) == []
+
+
+def test_exposure_numbers_that_are_not_whole_are_failures(
+    lake: Lake, write: Callable[..., Path]
+) -> None:
+    numbers = np.array([1000.0, 1000.5, np.nan, np.inf, -3.0, 0.0])
+    summary = ingest(lake, [write(ccd_table(expnum=numbers))], "dr9")
+    assert (summary.ccds, summary.unusable) == (
+        1,
+        {"no exposure number": 4, "exposure number 0": 1},
+    )
+    assert night(lake)["expnum"].to_pylist() == [1000]
+
+
+def test_a_declared_null_is_no_number(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "survey-ccds.fits"
+    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+        file.write(ccd_table(expnum=np.array([1000, -1, 1000, 999999, 1001, 1001]), tileid=[7] * 6))
+        for name, null in (("expnum", 999999), ("tileid", 7)):
+            file[1].write_key(f"TNULL{file[1].get_colnames().index(name) + 1}", null)
+    summary = ingest(lake, [path], "dr9")
+    assert (summary.ccds, summary.unusable) == (4, {"no exposure number": 2})
+    assert night(lake)["tileid"].to_pylist() == [None, None]
+
+
+def test_columns_of_any_kind_are_kept(lake: Lake, write: Callable[..., Path]) -> None:
+    rows = ccd_table(
+        words=np.array([[b"a ", b"b"]] * 6), z=np.full(6, 1 + 2j), table_file=[b"theirs"] * 6
+    )
+    path = write(rows)
+    ingest(lake, [path], "dr9")
+    kept = night(lake)
+    assert kept["words"].to_pylist()[0] == ["a", "b"]
+    assert kept["z"].to_pylist()[0] == [1.0, 2.0]
+    assert set(kept["table_file"].to_pylist()) == {str(path)}
+
+
+def test_the_table_is_found_among_others(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "survey-ccds.kd.fits"
+    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+        file.write(np.zeros(3, [("kdtree_lr_ccds", np.int32)]))
+        file.write(ccd_table())
+    assert ingest(lake, [path], "dr9").ccds == 6
+
+
+def test_a_night_that_a_table_no_longer_has_goes(lake: Lake, write: Callable[..., Path]) -> None:
+    path = write(ccd_table())
+    more = ccd_table(ccdname=np.array(["N1", "N2", "N3"] * 2, "S4"), mjd_obs=np.full(6, MJD + 1))
+    ingest(lake, [path, write(more, "other.fits")], "dr9")
+    moved = ccd_table()
+    moved["mjd_obs"] -= 5
+    summary = ingest(lake, [write(moved)], "dr9")
+    assert (summary.partitions, summary.withdrawn_partitions) == (2, 2)
+    nights = {p["night"]: p.num_rows() for p in lake.partitions("ccds")}
+    assert nights == {"20140813": 3, "20140814": 3, "20140819": 6}
+    assert {p["night"]: p.num_rows() for p in lake.partitions("exposures")} == {
+        "20140813": 1,
+        "20140814": 1,
+        "20140819": 2,
+    }
+    assert set(night(lake, "20140819")["ccdname"].to_pylist()) == {"N1", "N2", "N3"}
+
+
 def test_every_real_table_goes_in(lake: Lake, shared_data: Path) -> None:
     files = sorted((shared_data / "legacypipe" / "survey").glob("*/survey-ccds-1.fits.gz"))
     assert files

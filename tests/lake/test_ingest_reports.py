@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fitsio
@@ -170,6 +172,20 @@ def test_what_cannot_be_used_leaves_the_lake_as_it_was(
     with pytest.raises(SurveyError, match=what):
         ingest_reports(lake, [path.parent if "/" in name else path], source, camera=camera)
     assert lake.partitions("reports") == []
+
+
+def test_a_list_may_come_through_a_pipe(lake: Lake, tmp_path: Path) -> None:
+    pipe = tmp_path / "list.txt"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit(pipe.write_bytes, LIST)
+        piped = ingest_reports(lake, [pipe], "decals", round="piped")
+    pipe.unlink()
+    plain = ingest_reports(lake, [write(tmp_path, "list.txt", LIST)], "decals", round="plain")
+    assert piped.entries == plain.entries > 0
+    assert [r["expnum"] for r in reports(lake, "decals") if r["round"] == "piped"] == [
+        r["expnum"] for r in reports(lake, "decals") if r["round"] == "plain"
+    ]
 
 
 def _ingest(root: Path, path: Path) -> None:
