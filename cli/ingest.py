@@ -52,9 +52,9 @@ def ccds(
     """Read CCD tables into the tables `ccds` and `exposures`."""
     from lake.ingest_ccds import ingest
 
-    with progress("reading", "rows") as shown:
+    with session(context).lake(create=True) as lake, progress("reading", "rows") as shown:
         summary = ingest(
-            session(context).lake(create=True),
+            lake,
             files,
             release,
             camera=camera,
@@ -68,6 +68,8 @@ def ccds(
         f"{summary.superseded:,} superseded processings + {summary.failed:,} unusable; "
         f"{summary.partitions:,} partitions written, {summary.unchanged_partitions:,} unchanged"
     )
+    if summary.withdrawn_partitions:
+        say(f"  {summary.withdrawn_partitions:,} nights that a table no longer has: withdrawn")
     for reason, count in summary.unusable.items():
         say(f"  unusable: {reason}: {count:,}")
     finish(summary.failed, strict)
@@ -88,14 +90,10 @@ def reports(
     """Read bad-exposure lists into the table `reports`, word for word."""
     from lake.ingest_reports import ingest_reports
 
-    summary = ingest_reports(
-        session(context).lake(create=True),
-        files,
-        source.value,
-        round=round_name,
-        camera=camera,
-        force=force,
-    )
+    with session(context).lake(create=True) as lake:
+        summary = ingest_reports(
+            lake, files, source.value, round=round_name, camera=camera, force=force
+        )
     for file in summary.files:
         if file.error:
             say(f"{file.file}: not read: {file.error}")
@@ -145,9 +143,9 @@ def images(
     """Read images' headers into `ccds` and `exposures`, for nights that no CCD table covers."""
     from lake.ingest_images import ingest_images
 
-    with progress("reading headers", "files") as shown:
+    with session(context).lake(create=True) as lake, progress("reading headers", "files") as shown:
         summary = ingest_images(
-            session(context).lake(create=True),
+            lake,
             directory,
             release,
             pattern=pattern,
