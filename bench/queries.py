@@ -34,7 +34,7 @@ MEMORY_GIB = 4.0
 #: Entries looked up one by one; the time of all follows from theirs.
 SLICE = 50
 LIST_LINES = 16_000
-NEEDED = {"bits": "badexp_file,seeing_bad", "model": MODEL}
+NEEDED = {"bits": "badexp_file,seeing_bad", "model": MODEL, "other": MODEL}
 
 
 @dataclass(frozen=True)
