@@ -130,15 +130,15 @@ def additions_from_votes(
         )
     ]
     if ccd_probability is not None:
-        for expnum, ccdnum, name, probability in _rows(
+        for expnum, ccdnum, ccdname, name, probability in _rows(
             lake,
             "bad_expid_ccds",
-            ["votes", "predictions"],
+            ["ccds", "votes", "predictions"],
             model=model,
             camera=camera,
             min_probability=ccd_probability,
         ):
-            ccdname = ccd_name(camera, ccdnum) or str(ccdnum)
+            ccdname = ccdname or ccd_name(camera, ccdnum) or str(ccdnum)
             additions.append(Addition(expnum, ccdname, f"{name} ({model}: {probability:.2f})"))
     return additions
 

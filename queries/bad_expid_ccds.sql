@@ -29,18 +29,45 @@ judgements as (
     from votes
     where model = $model and camera = $camera
 
+),
+
+bad_ccds as (
+
+    select
+        certainties.expnum,
+        certainties.ccdnum,
+        certainties.class,
+        certainties.probability
+    from certainties
+    left join judgements using (expnum)
+    where
+        certainties.model = $model
+        and certainties.camera = $camera
+        and not coalesce(judgements.is_bad, false)
+        and certainties.probability >= coalesce(judgements.min_probability, $min_probability::float)
+
+),
+
+names as (
+
+    -- As the tables spell them: the list's reader compares names letter by letter.
+    select
+        ccds.expnum,
+        ccds.ccdnum,
+        any_value(ccds.ccdname) as ccdname
+    from ccds
+    semi join bad_ccds on bad_ccds.expnum = ccds.expnum and bad_ccds.ccdnum = ccds.ccdnum
+    where ccds.camera = $camera
+    group by ccds.expnum, ccds.ccdnum
+
 )
 
 select
-    certainties.expnum,
-    certainties.ccdnum,
-    certainties.class,
-    certainties.probability
-from certainties
-left join judgements using (expnum)
-where
-    certainties.model = $model
-    and certainties.camera = $camera
-    and not coalesce(judgements.is_bad, false)
-    and certainties.probability >= coalesce(judgements.min_probability, $min_probability::float)
-order by certainties.expnum, certainties.ccdnum
+    bad_ccds.expnum,
+    bad_ccds.ccdnum,
+    names.ccdname,
+    bad_ccds.class,
+    bad_ccds.probability
+from bad_ccds
+left join names using (expnum, ccdnum)
+order by bad_ccds.expnum, bad_ccds.ccdnum

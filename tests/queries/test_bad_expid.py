@@ -366,6 +366,23 @@ def test_votes_and_single_ccds_of_good_exposures(lake: Lake) -> None:
     ]
 
 
+def test_single_ccds_are_spelled_as_the_ccd_tables_spell_them(lake: Lake) -> None:
+    place = {"camera": "90prime", "night": "20160101"}
+    ccds = pa.table({"expnum": [7, 7], "ccdnum": [1, 2], "ccdname": ["CCD1", "CCD2"]})
+    lake.write("ccds", {"release": "dr9", **place}, ccds, RECORD)
+    predictions = pa.table({
+        "expnum": [7, 8], "ccdnum": [2, 3], "class": ["Noise", "Noise"],
+        "probability": pa.array([0.95, 0.95], pa.float32()),
+    })  # fmt: skip
+    votes = pa.table({"expnum": [7, 8], "class": ["good", "good"], "is_bad": [False, False]})
+    lake.write("predictions", {"model": "knn", **place}, predictions, RECORD)
+    lake.write("votes", {"model": "knn", **place}, votes, RECORD)
+    assert additions_from_votes(lake, "knn", 0.9, "90prime") == [
+        Addition(7, "CCD2", "Noise (knn: 0.95)"),
+        Addition(8, "ccd3", "Noise (knn: 0.95)"),
+    ]
+
+
 def test_what_is_added_is_bad_when_the_list_is_read_again(lake: Lake, tmp_path: Path) -> None:
     inspect(lake, tmp_path, "expnum,a_badexp,a_reason\n1,y,ring pattern\n2,y,\n3,y,seeing\n")
     path = tmp_path / "bad.txt"
