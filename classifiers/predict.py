@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from classifiers.inputs.vectors import (
     read_vectors,
 )
 from classifiers.model import Model, load_model
+from classifiers.progress import Progress
 from lake.shares import nights, select
 from lake.store import Lake, Partition, Record
 
-Progress = Callable[[int, int], None]
 STAGE = "predict"
 
 

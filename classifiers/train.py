@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -19,6 +20,7 @@ from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.judge import judge_scores, learn_judge
 from classifiers.model import Model, model_folder, save_model
+from classifiers.progress import ticker
 from classifiers.search import Progress, Search, check_search, find_settings
 from classifiers.selection.rounds import merged_rounds, same_nights
 from lake.errors import SurveyError
@@ -110,7 +112,7 @@ def train(
         check_search(classifier, candidates, workers)
     names = (embedders,) if isinstance(embedders, str) else tuple(embedders)
     features = Features(names, context or estimators.CONTEXT[classifier], tuple(columns))
-    tick = _ticker(4, progress)
+    tick = ticker(4, None if progress is None else partial(progress, title="training"))
     drawn: dict[str, Any] = {"sources": list(sources), "good": good, "max_ebv": max_ebv}
     drawn["nights"] = None if nights is None else list(nights)
     sample = read_sample(lake, features, release=release, seed=seed, **drawn)
@@ -196,15 +198,3 @@ def _check(
         raise SurveyError(f"--test-fraction {test_fraction}: give a share between 0 and 1")
     if not 0 <= min_probability <= 1:
         raise SurveyError(f"--min-probability {min_probability}: give a probability from 0 to 1")
-
-
-def _ticker(total: int, progress: Progress | None) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total, "training")
-
-    return tick

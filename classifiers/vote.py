@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,13 +14,14 @@ import queries
 from classifiers.inputs.vectors import fingerprint
 from classifiers.judged import judged_inputs, judged_votes
 from classifiers.model import load_model
+from classifiers.nights import by_night
 from classifiers.predict import chosen_nights
+from classifiers.progress import Progress
 from lake.errors import SurveyError
 from lake.paths import check_name
 from lake.store import Lake, Partition, Record
 from queries.engine import run_sql
 
-Progress = Callable[[int, int], None]
 STAGE = "vote"
 #: How an exposure is decided: by the share (or number) of its bad CCDs, or learned.
 RULES = ("share", "learned")
@@ -134,16 +133,9 @@ def _votes(
         },
     )
     values = rows.drop_columns(["camera", "night"])
-    # The rows are sorted by camera and night: each night is one piece.
-    camera, night = (rows[name].to_numpy(zero_copy_only=False) for name in ("camera", "night"))
-    is_first = (camera[1:] != camera[:-1]) | (night[1:] != night[:-1])
-    starts = [0, *(np.flatnonzero(is_first) + 1).tolist()] if len(rows) else []
-    pieces = {
-        (camera[start], int(night[start])): values.slice(start, end - start)
-        for start, end in pairwise([*starts, len(rows)])
-    }
+    of_night = by_night(rows)
     return {
-        partition: pieces.get((partition["camera"], int(partition["night"])), values.slice(0, 0))
+        partition: values[of_night.get((partition["camera"], partition["night"]), slice(0, 0))]
         for partition in partitions
     }
 

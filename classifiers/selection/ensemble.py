@@ -10,7 +10,8 @@ makes the members' points the same points. For neighbours that saves fitting alt
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -35,13 +36,36 @@ _SMALLER: dict[type, dict[str, int]] = {
 }
 
 
-class Ensemble(Protocol):
-    """Members that each decide on a class."""
+@dataclass(frozen=True)
+class Training:
+    """What the members learn from.
 
-    @property
-    def counts(self) -> np.ndarray:
-        """How often each member drew each exposure, (n_exposures, n_models)."""
+    Attributes
+    ----------
+    points : (n, d), what the steps before the classifier make of the training vectors.
+    labels, weights, exposure : (n,) class index, weight, and index of the exposure from 0.
+    counts : (n_exposures, n_models), how often each member drew each exposure.
+    good_first : see `classifiers.evaluation.metrics.decide`.
+    """
 
+    points: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    exposure: np.ndarray
+    counts: np.ndarray
+    n_classes: int
+    good_first: bool
+
+
+class Ensemble(ABC):
+    """Members that each decide on a class; `counts` as `Training` has them."""
+
+    def __init__(self, training: Training) -> None:
+        self.counts = training.counts
+        self.n_classes = training.n_classes
+        self.good_first = training.good_first
+
+    @abstractmethod
     def decisions(self, points: np.ndarray) -> np.ndarray:
         """Return the class that each member gives each point (n, d), as an index: (n, n_models)."""
 
@@ -94,43 +118,35 @@ def fit_ensemble(
     good_first : see `classifiers.evaluation.metrics.decide`.
     """
     counts = bootstrap(exposure, labels, n_models, seed)
-    training = points, labels, weights, exposure, counts, n_classes, good_first
+    training = Training(points, labels, weights, exposure, counts, n_classes, good_first)
     if isinstance(classifier, WeightedNeighbours):
-        return NeighbourEnsemble(classifier, *training)
-    return RefittedEnsemble(classifier, *training)
+        return NeighbourEnsemble(classifier, training)
+    return RefittedEnsemble(classifier, training)
 
 
-class RefittedEnsemble:
+class RefittedEnsemble(Ensemble):
     """A classifier refitted on each draw, smaller where it is made of many parts."""
 
-    def __init__(
-        self,
-        classifier: BaseEstimator,
-        points: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        exposure: np.ndarray,
-        counts: np.ndarray,
-        n_classes: int,
-        good_first: bool,
-    ) -> None:
-        self.counts = counts
-        self.n_classes = n_classes
-        self.good_first = good_first
+    def __init__(self, classifier: BaseEstimator, training: Training) -> None:
+        super().__init__(training)
         size = classifier.get_params(deep=False)
         limits = _SMALLER.get(type(classifier), {})
         smaller = {name: min(size[name], limit) for name, limit in limits.items()}
         seeds = {"seed", "random_state"} & set(size)
         self.members = []
-        for member in range(counts.shape[1]):
-            rows = np.repeat(np.arange(len(labels)), counts[exposure, member])
+        for member in range(training.counts.shape[1]):
+            drawn = training.counts[training.exposure, member]
+            rows = np.repeat(np.arange(len(drawn)), drawn)
             one = clone(classifier).set_params(**smaller, **dict.fromkeys(seeds, member))
             with threadpool_limits(1):
-                one.fit(points[rows], labels[rows], sample_weight=weights[rows])
+                one.fit(
+                    training.points[rows],
+                    training.labels[rows],
+                    sample_weight=training.weights[rows],
+                )
             self.members.append(one)
 
     def decisions(self, points: np.ndarray) -> np.ndarray:
-        """Return the class that each member gives each point (n, d), as an index: (n, n_models)."""
         decided = np.empty((len(points), len(self.members)), np.int8)
         for member, one in enumerate(self.members):
             shares = estimators.probabilities(one, points, self.n_classes)
@@ -138,7 +154,7 @@ class RefittedEnsemble:
         return decided
 
 
-class NeighbourEnsemble:
+class NeighbourEnsemble(Ensemble):
     """Nearest neighbours refitted on each draw, without refitting any.
 
     The neighbours among a draw are the first of all neighbours that were drawn, each as often as it
@@ -148,29 +164,16 @@ class NeighbourEnsemble:
     four times as far.
     """
 
-    def __init__(
-        self,
-        classifier: WeightedNeighbours,
-        points: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        exposure: np.ndarray,
-        counts: np.ndarray,
-        n_classes: int,
-        good_first: bool,
-    ) -> None:
-        self.counts = counts
-        self.n_classes = n_classes
-        self.good_first = good_first
+    def __init__(self, classifier: WeightedNeighbours, training: Training) -> None:
+        super().__init__(training)
         self.n_neighbors = classifier.n_neighbors
         self.search = WeightedNeighbours(classifier.n_neighbors, p=classifier.p)
-        self.search.fit(points, labels)
-        self._exposure = exposure
+        self.search.fit(training.points, training.labels)
+        self._exposure = training.exposure
         # A row is what a neighbour gives its class: its weight.
-        self._votes = weights[:, None] * np.eye(n_classes)[labels]
+        self._votes = training.weights[:, None] * np.eye(self.n_classes)[training.labels]
 
     def decisions(self, points: np.ndarray) -> np.ndarray:
-        """Return the class that each member gives each point (n, d), as an index: (n, n_models)."""
         n_train, n_models = len(self._exposure), self.counts.shape[1]
         decided = np.empty((len(points), n_models), np.int8)
         pending = np.arange(len(points))

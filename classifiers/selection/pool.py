@@ -14,6 +14,7 @@ from classifiers.evaluation.holdouts import sample_of
 from classifiers.inputs.sample import Sample
 from classifiers.inputs.vectors import ccd_keys
 from classifiers.model import Model
+from classifiers.nights import by_night
 from lake.store import Lake
 from queries.engine import run_sql
 
@@ -36,16 +37,9 @@ def labels_by_night(
     """Return the labelled CCDs by (camera, night): sorted keys, and indices into `classes`."""
     rows = _run(lake, "labelled_ccds", {"release": release, "sources": list(sources)})
     rows = rows.filter(pc.is_in(rows["class"], pa.array(classes, pa.string())))
-    if not rows.num_rows:
-        return {}
     index = pc.index_in(rows["class"], pa.array(classes, pa.string())).to_numpy()
     keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
-    nights = list(zip(rows["camera"].to_pylist(), rows["night"].to_pylist(), strict=True))
-    starts = [0, *(i for i in range(1, len(nights)) if nights[i] != nights[i - 1])]
-    return {
-        (nights[start][0], str(nights[start][1])): (keys[start:end], index[start:end])
-        for start, end in zip(starts, [*starts[1:], len(nights)], strict=True)
-    }
+    return {night: (keys[mine], index[mine]) for night, mine in by_night(rows).items()}
 
 
 def learned_from(lake: Lake, model: Model) -> Sample:

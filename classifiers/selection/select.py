@@ -13,6 +13,7 @@ import pyarrow as pa
 from classifiers.inputs.vectors import ccd_keys, embedded_nights, look_up, read_vectors
 from classifiers.model import Model, load_model
 from classifiers.predict import chosen_nights
+from classifiers.progress import Progress, ticker
 from classifiers.selection import som, strategies
 from classifiers.selection.ensemble import MODELS
 from classifiers.selection.pool import held_out_nights, learned_from, looked_at
@@ -25,8 +26,6 @@ from lake.store import Lake, Partition
 _SAMPLED_NIGHTS = 100
 #: A CCD is as uncertain as the first of its exposure from this share of its score on.
 _ALIKE = 0.9
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -119,7 +118,7 @@ def select(
     trained = load_model(lake, model)
     nights = chosen_nights(lake, embedded_nights(lake, trained.features), partitions)
     needs_map = outlier_step or per_cluster is not None
-    tick = _ticker(len(nights) * (1 + outlier_step), progress)
+    tick = ticker(len(nights) * (1 + outlier_step), progress)
 
     ensemble = sample = None
     if strategy in strategies.OF_ENSEMBLE:
@@ -401,15 +400,3 @@ def _check(
     ):
         if value is not None and value < least:
             raise SurveyError(f"{option} {value}: give {least} or more")
-
-
-def _ticker(total: int, progress: Progress | None) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    return tick

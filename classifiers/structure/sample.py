@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -19,12 +18,11 @@ from classifiers.inputs.vectors import (
     read_vectors,
     vector_settings,
 )
+from classifiers.progress import Progress
 from lake.errors import SurveyError
 from lake.store import Lake
 from queries.engine import connect
 from queries.named import run_query
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

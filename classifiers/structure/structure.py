@@ -8,7 +8,6 @@ map or a number says is what a classifier sees.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -21,12 +20,12 @@ from classifiers import estimators
 from classifiers.inputs.features import Features, Layout
 from classifiers.inputs.sample import only_release
 from classifiers.inputs.vectors import embedded_nights, fingerprint, input_fingerprints
+from classifiers.progress import Progress
 from classifiers.structure.sample import Drawn, draw
 from lake.errors import SurveyError
 from lake.store import Lake, Record, digest
 from lake.vocabulary import Vocabulary
 
-Progress = Callable[[int, int], None]
 STAGE = "structure"
 METHODS = ("tsne", "umap")
 #: Clusters of more CCDs than this are shown (Luo et al. 2026, section 4.1).

@@ -8,7 +8,7 @@ label says and what the vectors say.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,10 @@ from classifiers import estimators, knn
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.model import read_card
+from classifiers.progress import Progress
 from classifiers.wrong_labels.evidence import Found, describe, read_units
 from lake.errors import SurveyError
 from lake.store import Lake
-
-Progress = Callable[[int, int], None]
 
 #: What a row stands for: all CCDs of an exposure that have one label, or each CCD by itself.
 UNITS = ("exposure", "ccd")
