@@ -22,7 +22,7 @@ from queries.named import (
     missing_tables,
     run_query,
 )
-from queries.reference import bit_names
+from queries.reference import bit_names, cut_bits
 from tests.queries.lakes import MODEL, OTHER_MODEL, RELEASES, fill
 
 NAMES = [query.name for query in list_queries()]
@@ -186,6 +186,19 @@ def test_ccds_with_bits_decodes_as_bit_arithmetic_does(full: Lake, match: str) -
     for row in rows.to_pylist():
         decoded = sum(1 << bit_names().index(name) for name in row["bits"].split(","))
         assert decoded == row["ccd_cuts"]
+
+
+def test_bits_are_legacypipes() -> None:
+    names = (
+        "err_legacyzpts not_griz not_third_pix exptime ccdnmatch zpt_diff_avg zpt_small zpt_large "
+        "sky_is_bright badexp_file phrms radecrms seeing_bad early_decam depth_cut "
+        "too_many_bad_ccds flagged_in_des phrms_s7 depth_cut_2 plver"
+    ).split()
+    bits = cut_bits().to_pylist()
+    assert [(bit["name"], bit["value"]) for bit in bits] == [
+        (name, 1 << place) for place, name in enumerate(names)
+    ]
+    assert {bit["name"]: bit["value"] for bit in bits}["plver"] == 0x80000
 
 
 def test_bits_count_as_they_are_set(full: Lake) -> None:
