@@ -173,11 +173,14 @@ class _Server:
             log = self._log(mode, session)
             subjects = self.desk.listing(log, view, mode == "merge")
             pages = max(1, -(-len(subjects) // PAGE))
-            page = min(max(_integer(request.query_params.get("page")), 1), pages)
+            at = request.query_params.get("at", "")
+            places = {subject.key: place for place, subject in enumerate(subjects)}
+            wanted = places[at] // PAGE + 1 if at in places else 1
+            page = min(max(_integer(request.query_params.get("page"), wanted), 1), pages)
             shown = subjects[(page - 1) * PAGE : page * PAGE]
             cards = [(subject, entry_json(log.entry(subject.key))) for subject in shown]
             progress = self.desk.progress(log, mode == "merge")
-            return {"cards": cards, "pages": pages, "page": page, "progress": progress}
+            return {"cards": cards, "pages": pages, "page": page, "at": at, "progress": progress}
 
         found = await self._in(self.reading, read)
         return self._html("grid.html", mode=mode, session=session, **found, **self._choices(view))
@@ -398,8 +401,8 @@ def _stretch(text: str) -> Stretch:
     return next((stretch for stretch in STRETCHES if stretch == text), STRETCHES[0])
 
 
-def _integer(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 1
+def _integer(text: str | None, default: int) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else default
 
 
 def _redirect(where: str) -> Response:

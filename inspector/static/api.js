@@ -55,8 +55,15 @@ export function viewQuery() {
   return new URLSearchParams(new FormData($("filters")));
 }
 
-/** Wire the bar: filters, the link to the other view, help. */
-export function wireBar(onFilter) {
+/** Where a view of the round is, with what is chosen in it and the subject to begin at. */
+export function address(view, key) {
+  const query = viewQuery();
+  if (key) query.set("at", key);
+  return `/${mode}${view}?${query}`;
+}
+
+/** Wire the bar: filters, the link to the other view, help; `where` gives the subject at hand. */
+export function wireBar(onFilter, where) {
   $("filters").addEventListener("change", onFilter);
   $("filters").addEventListener("keydown", (event) => {
     if (event.key === "Escape" || event.key === "Enter") event.target.blur();
@@ -64,10 +71,32 @@ export function wireBar(onFilter) {
   });
   for (const link of document.querySelectorAll("a[data-view]")) {
     link.addEventListener("click", () => {
-      link.href = `${link.pathname}?${viewQuery()}`;
+      link.href = address(link.pathname.slice(mode.length + 1), where());
     });
   }
   $("help-button").addEventListener("click", () => $("help").showModal());
+}
+
+/** Ask again for a thumbnail that the server was too busy for; say so where there is none. */
+async function mend(image) {
+  const wanted = image.src;
+  const response = await fetch(wanted).catch(() => null);
+  if (response && !response.ok && response.status !== 503) {
+    image.alt = "no image";
+    image.title = await response.text();
+    return;
+  }
+  await new Promise((done) => setTimeout(done, 2000));
+  if (image.isConnected && image.src === wanted) image.src = wanted;
+}
+
+/** Wire all thumbnails, those to come too: errors do not bubble, but they can be captured. */
+export function wireImages() {
+  const isThumbnail = (element) => element instanceof HTMLImageElement && element.src.endsWith("/thumbnail");
+  document.addEventListener("error", (event) => isThumbnail(event.target) && mend(event.target), true);
+  for (const image of document.images) {
+    if (isThumbnail(image) && image.complete && !image.naturalWidth) mend(image);
+  }
 }
 
 /** Keys that both views have; true when one was. */

@@ -1,12 +1,14 @@
 // Fifty at a time.
 
 import {
-  $, commonKey, isForPage, keyboard, mode, post, say, sequence, showProgress, viewQuery, wireBar,
+  $, address, commonKey, isForPage, keyboard, mode, post, say, sequence, showProgress, viewQuery,
+  wireBar, wireImages,
 } from "./api.js";
 
 const cards = [...document.querySelectorAll("#cards .card")];
-const { page, pages, progress } = document.body.dataset;
+const { page, pages, progress, at } = document.body.dataset;
 let busy = false;
+let chosen = null; // the card that last had the focus: a link that is clicked takes it away
 
 function turn(step) {
   const wanted = Number(page) + step;
@@ -33,8 +35,7 @@ function show(card, entry) {
   const said = entry.judgement;
   card.className = `card ${said?.verdict ?? ""}`;
   card.querySelector(".state").textContent = said?.verdict ?? "";
-  const name = said?.class || card.dataset.class;
-  card.querySelector(".guess").textContent = name.replaceAll("_", " ");
+  card.querySelector(".guess").textContent = said ? (said.class ?? "").replaceAll("_", " ") : card.dataset.guess;
 }
 
 async function judge(card, verdict, name) {
@@ -83,9 +84,7 @@ async function undo() {
 
 function open(card) {
   if (!card) return;
-  const query = viewQuery();
-  query.set("at", card.dataset.key);
-  location.assign(`/${mode}?${query}`);
+  location.assign(address("", card.dataset.key));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -111,9 +110,13 @@ document.addEventListener("keydown", (event) => {
   else if (!commonKey(pressed)) return;
   event.preventDefault();
 });
+$("cards").addEventListener("focusin", (event) => {
+  chosen = event.target.closest(".card");
+});
 $("cards").addEventListener("dblclick", (event) => open(event.target.closest(".card")));
 $("back").addEventListener("click", () => turn(-1));
 $("on").addEventListener("click", () => turn(1));
-wireBar(() => location.assign(`/${mode}/grid?${viewQuery()}`));
+wireBar(() => location.assign(`/${mode}/grid?${viewQuery()}`), () => chosen?.dataset.key);
+wireImages();
 showProgress(JSON.parse(progress));
-cards[0]?.focus();
+(cards.find((card) => card.dataset.key === at) ?? cards[0])?.focus();

@@ -1,7 +1,8 @@
 // One exposure at a time: the list, the panel, verdicts, keys.
 
 import {
-  $, commonKey, isForPage, keyboard, mode, post, say, sequence, showProgress, viewQuery, wireBar,
+  $, address, commonKey, isForPage, keyboard, mode, post, say, sequence, showProgress, viewQuery,
+  wireBar, wireImages,
 } from "./api.js";
 import * as stage from "./stage.js";
 
@@ -52,9 +53,7 @@ async function go(place, { fresh = false } = {}) {
   draft = kept || draftOf(current.entry.judgement);
   $("conflict").hidden = true;
   $("place").textContent = `${at + 1} of ${list.length}`;
-  const query = viewQuery();
-  query.set("at", key);
-  history.replaceState(null, "", `?${query}`);
+  history.replaceState(null, "", address("", key));
   const places = [...element.querySelectorAll("#ccds i")].map(({ dataset }) => ({
     ccdnum: Number(dataset.ccdnum),
     name: dataset.name,
@@ -212,8 +211,15 @@ function chooseQuality(value) {
 
 async function reload({ keep = false } = {}) {
   const wanted = keep ? current?.key : new URLSearchParams(location.search).get("at");
-  const response = await fetch(`/${mode}/list?${viewQuery()}`);
-  const answer = await response.json();
+  let answer;
+  try {
+    const response = await fetch(`/${mode}/list?${viewQuery()}`);
+    if (!response.ok) throw new Error(await response.text());
+    answer = await response.json();
+  } catch {
+    say("the server does not answer: reload the page", "problem");
+    return;
+  }
   list = answer.subjects;
   panels.clear();
   $("empty").hidden = true;
@@ -261,7 +267,7 @@ function act(pressed) {
     s: () => stage.setStretch(nextStretch()),
     x: () => stage.openCcd(stage.worstCcd()),
     m: stage.toggleMarks,
-    l: () => location.assign(`/${mode}/grid?${viewQuery()}`),
+    l: () => location.assign(address("/grid", current?.key)),
     v: () => current?.viewer && window.open(current.viewer, "_blank", "noopener"),
     "+": () => stage.zoom(1.5),
     "=": () => stage.zoom(1.5),
@@ -308,6 +314,9 @@ $("stretches").addEventListener("click", (event) => {
   const name = event.target.dataset.stretch;
   if (name) stage.setStretch(name);
 });
-wireBar(() => reload());
+$("previous").addEventListener("click", () => go(at - 1));
+$("next").addEventListener("click", () => go(at + 1));
+wireBar(() => reload(), () => current?.key);
+wireImages();
 stage.setStretch(keyboard.stretches.includes(stage.currentStretch()) ? stage.currentStretch() : keyboard.stretches[0]);
 reload();

@@ -255,11 +255,6 @@ export function neighbourCcd(x, y) {
   if (best) openCcd(best.ccdnum);
 }
 
-export function closeCcd(restore) {
-  opened = null;
-  restore();
-}
-
 // --- mouse
 
 sky.addEventListener("wheel", (event) => {

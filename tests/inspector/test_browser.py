@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inspector.facts import Facts
 from inspector.judgement import Entry
 from inspector.rounds import Round
 from tests.inspector.conftest import MODEL, Survey, make_round
@@ -99,11 +102,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[[str, str], Any]]:
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     """Open the page as an inspector, in a window of 1280 x 800; errors of scripts fail the test."""
     contexts, errors = [], []
 
-    def opened(address: str, name: str) -> Any:
+    def opened(address: str, name: str, wait: bool = True) -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         contexts.append(context)
         page = context.new_page()
@@ -113,7 +116,8 @@ def open_page(browser: Any) -> Iterator[Callable[[str, str], Any]]:
         page.wait_for_selector("#name:focus")
         page.keyboard.type(name)
         page.keyboard.press("Enter")
-        shown(page)
+        if wait:
+            shown(page)
         return page
 
     yield opened
@@ -166,7 +170,7 @@ def said(round: Round, who: str, place: int) -> Entry:
 
 
 def test_thirty_exposures_with_the_keyboard_a_kill_in_the_middle_and_the_lists_change(
-    server: Server, open_page: Callable[[str, str], Any]
+    server: Server, open_page: Callable[..., Any]
 ) -> None:
     round = make_round(server.survey.lake)
     address = server.start()
@@ -226,7 +230,7 @@ def test_thirty_exposures_with_the_keyboard_a_kill_in_the_middle_and_the_lists_c
 
 
 def test_the_next_image_is_there_when_it_was_fetched_ahead(
-    server: Server, open_page: Callable[[str, str], Any]
+    server: Server, open_page: Callable[..., Any]
 ) -> None:
     make_round(server.survey.lake)
     page = open_page(server.start(), "ann")
@@ -240,7 +244,7 @@ def test_the_next_image_is_there_when_it_was_fetched_ahead(
 
 
 def test_a_ccd_at_full_resolution_stretches_zoom_and_marks(
-    server: Server, open_page: Callable[[str, str], Any]
+    server: Server, open_page: Callable[..., Any]
 ) -> None:
     round = make_round(server.survey.lake)
     bad = next(subject.key for subject in round.subjects if subject.class_name == "Out_of_focus")
@@ -278,7 +282,7 @@ def test_a_ccd_at_full_resolution_stretches_zoom_and_marks(
 
 
 def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
-    server: Server, open_page: Callable[[str, str], Any]
+    server: Server, open_page: Callable[..., Any]
 ) -> None:
     round = make_round(server.survey.lake)
     address = server.start()
@@ -315,8 +319,68 @@ def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
     assert tab.context.cookies() == []
 
 
+def test_the_grid_opens_where_one_is_and_goes_back_there(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    round = make_round(server.survey.lake)
+    address = server.start()
+    page = open_page(address, "ann")
+    here = round.subjects[7].key
+    page.goto(f"{address}/inspect?at={here}")
+    shown(page, here)
+    press(page, "l")
+    page.wait_for_selector(f".card:focus[data-key={here}]")
+    press(page, "ArrowRight")
+    page.click("nav a:has-text('One')")
+    shown(page, round.subjects[8].key)
+
+
+def test_a_phone_shows_the_image_and_needs_no_keyboard(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    round = make_round(server.survey.lake)
+    page = open_page(server.start(), "ann")
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/inspect", "/inspect/grid"):
+        page.goto(page.url.partition("/inspect")[0] + path)
+        page.wait_for_selector("#progress:has-text('/')")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("nav a:has-text('One')")
+    shown(page)
+    assert page.locator("#stage").bounding_box()["width"] == 390
+    page.click("#next")
+    shown(page, round.subjects[1].key)
+    verdict = page.locator("[data-verdict=bad]")
+    assert verdict.bounding_box()["y"] < 844
+    verdict.click()
+    page.wait_for_selector("#saved.ok")
+    assert said(round, "ann", 1).judgement is not None
+    shown(page, round.subjects[2].key)
+    page.click("#previous")
+    shown(page, round.subjects[1].key)
+
+
+def test_a_missing_image_is_told_and_judged_all_the_same(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    round = make_round(server.survey.lake, count=2)
+    layout = Facts(server.survey.lake).layout(round.subjects[0])
+    assert layout is not None
+    missing = layout.places[0].file
+    images = server.survey.directory / "images"
+    shutil.copytree(server.survey.images, images, ignore=lambda _, names: {Path(missing).name})
+    server.survey = replace(server.survey, images=images)
+    address = server.start()
+    page = open_page(address, "ann", wait=False)
+    page.wait_for_selector("#image-state:has-text('no such file in the image folder')")
+    judge(page, "u")
+    page.goto(address + "/inspect/grid")
+    page.wait_for_selector("img[alt='no image'][title*='no such file']")
+    page.wait_for_function("() => document.querySelectorAll('.card img')[1].naturalWidth > 0")
+
+
 def test_the_model_that_made_the_round_is_shown(
-    server: Server, open_page: Callable[[str, str], Any]
+    server: Server, open_page: Callable[..., Any]
 ) -> None:
     listed = server.run("inspections", "status", "--format", "csv")
     assert listed.count("\n") == 1

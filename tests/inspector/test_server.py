@@ -181,6 +181,22 @@ def test_sorting_and_filtering(page: Page, round: Round) -> None:
     assert len(keys("band=g")) + len(keys("band=r")) + len(keys("band=z")) == 30
 
 
+def test_the_grid_opens_at_the_page_of_a_subject(
+    page: Page, round: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspector.server.PAGE", 10)
+    place = r'data-page="(\d+)" data-pages="3"'
+
+    def opened(query: str) -> str:
+        found = re.search(place, page.get(f"/inspect/grid?{query}").text)
+        assert found is not None
+        return found[1]
+
+    assert opened(f"at={round.subjects[14].key}") == "2"
+    assert opened(f"at={round.subjects[14].key}&page=3") == "3"
+    assert opened("at=decam-1-0") == "1"
+
+
 def test_text_of_others_is_escaped(survey: Survey, round: Round) -> None:
     subject = round.subjects[0]
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
