@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "2GB"
 #: The embedder whose vectors are named features, and the view that names them.
 STATISTICS = "statistics"
-#: Views that are joins of tables, each a file of its name, and the tables that they read.
+#: Views that are selects from tables, each a file of its name, and the tables and earlier views
+#: that they read.
 JOINED = {
     "scored_ccds": ("holdouts", "predictions"),
+    "scored_chances": ("holdouts", "predictions", "scored_ccds"),
+    "scored_ranks": ("holdouts", "predictions", "scored_ccds"),
     "scored_exposures": ("holdouts", "votes"),
 }
 #: Key of a partition's notes that names the elements of its vectors.
@@ -40,8 +43,10 @@ _VISIBLE = f"[!._]*{SUFFIX}"
 _READING_NODES = frozenset(
     {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", "QUERY_NODE"}
 )
-#: Node of ``*`` and its like, whose columns depend on what the files hold.
+#: Node of ``*`` and its like: all columns of what stands after its ``from``.
 _STAR = "STAR"
+#: Tables whose files differ in their columns.
+_VARYING = {name for name, declared in TABLES.items() if declared.keeps_source_columns}
 #: DuckDB 2.0 turns a sum over a window into a join with the same table read again, and reads it
 #: again without the filter on partition keys: ``where model = 'a'`` then sums over all models.
 _BROKEN_OPTIMIZER = "window_self_join"
@@ -168,7 +173,9 @@ def open_sql(
 
 
 def check_reads(sql: str) -> bool:
-    """Raise `SurveyError` unless `sql` is one statement that reads; return whether it has a star.
+    """Raise `SurveyError` unless `sql` is one statement that reads.
+
+    Returns whether it has a star over a table whose files differ in their columns.
 
     DuckDB's kind of statement does not tell: ``with x as (copy … to …) select`` counts as a select
     and writes. The parsed tree does; nodes that are not known to read are refused.
@@ -192,19 +199,37 @@ def check_reads(sql: str) -> bool:
     tree = json.loads(row[0]) if row else {"error": True}
     if tree["error"]:
         raise SurveyError(f"SQL: {tree.get('error_message', 'cannot be checked')}; {allowed}")
-    nodes = set(_nodes(tree))
-    writing = sorted(nodes - _READING_NODES - {_STAR})
+    writing = sorted({kind for kind, _ in _nodes(tree)} - _READING_NODES - {_STAR})
     if writing:
         words = ", ".join(node.split("_")[0].lower() for node in writing)
         raise SurveyError(f"SQL: {words} in a with clause is refused; {allowed}")
-    return _STAR in nodes
+    return any(
+        kind == "SELECT_NODE"
+        and not _VARYING.isdisjoint(_tables(node["from_table"]))
+        and any(inner == _STAR for inner, _ in _nodes(node))
+        for kind, node in _nodes(tree)
+    )
 
 
-def _nodes(tree: Any) -> Iterator[str]:
+def _tables(tree: Any) -> Iterator[str]:
+    """Yield the names of tables in a ``from``; a function in it may read any."""
+    if isinstance(tree, dict):
+        if tree.get("type") == "TABLE_FUNCTION":
+            yield from _VARYING
+        if tree.get("table_name"):
+            yield tree["table_name"].lower()
+        for value in tree.values():
+            yield from _tables(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _tables(value)
+
+
+def _nodes(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(tree, dict):
         kind = tree.get("type")
         if isinstance(kind, str) and (kind.endswith("_NODE") or kind == _STAR):
-            yield kind
+            yield kind, tree
         for value in tree.values():
             yield from _nodes(value)
     elif isinstance(tree, list):

@@ -1,43 +1,12 @@
 -- Average precision of each class, and of all bad ones: precision against recall, integrated.
 with
 
-scored as (
-
-    select class, place, probabilities
-    from scored_ccds
-    where model = $model and is_own and predicted is not null
-
-),
-
-names as (
-
-    select distinct class, place from scored
-
-),
-
--- Good is the first of the probabilities.
-chances as (
-
-    select
-        'any bad' as class,
-        1::float - probabilities[1] as chance,
-        class <> 'good' as is_true
-    from scored
-    union all
-    select
-        names.class,
-        scored.probabilities[names.place] as chance,
-        scored.class = names.class as is_true
-    from scored
-    cross join names
-
-),
-
 -- Few probabilities differ.
 counts as (
 
     select class, chance, count(*) as n, count(*) filter (where is_true) as n_true
-    from chances
+    from scored_chances
+    where model = $model
     group by all
 
 ),

@@ -2,64 +2,25 @@
 -- 2025: true and predicted of the predicted, and of the true).
 with
 
-scored as (
-
-    select class, place, probabilities
-    from scored_ccds
-    where model = $model and is_own and predicted is not null
-
-),
-
-names as (
-
-    select distinct class, place from scored
-
-),
-
--- Good is the first of the probabilities.
-chances as (
-
-    select
-        'any bad' as class,
-        1::float - probabilities[1] as chance,
-        class <> 'good' as is_true
-    from scored
-    union all
-    select
-        names.class,
-        scored.probabilities[names.place] as chance,
-        scored.class = names.class as is_true
-    from scored
-    cross join names
-
-),
-
--- Few probabilities differ.
-counts as (
-
-    select class, chance, count(*) as n, count(*) filter (where is_true) as n_true
-    from chances
-    group by all
-
-),
-
-thresholds as (
-
-    select range / $steps::integer as threshold
-    from range($steps + 1)
-
-),
-
--- All at or above each probability that occurs.
-ranked as (
+-- By the highest threshold at or below the probability. The product may round up to a threshold
+-- that the probability does not reach; then it is the one below.
+stepped as (
 
     select
         class,
-        chance,
-        sum(n) over ranks as n_selected,
-        sum(n_true) over ranks as n_hits
-    from counts
-    window ranks as (partition by class order by chance desc)
+        least(round(chance::double * $steps), $steps)::integer as nearest,
+        nearest - (chance < (nearest / $steps::integer)::float)::integer as step,
+        is_true
+    from scored_chances
+    where model = $model
+
+),
+
+counts as (
+
+    select class, step, count(*) as n, count(*) filter (where is_true) as n_true
+    from stepped
+    group by all
 
 ),
 
@@ -73,23 +34,34 @@ totals as (
 
 asked as (
 
-    select totals.class, totals.n_true, thresholds.threshold
+    select totals.class, totals.n_true, range as step
     from totals
-    cross join thresholds
+    cross join range($steps + 1)
+
+),
+
+-- All at or above each threshold.
+selected as (
+
+    select
+        asked.class,
+        asked.step,
+        asked.n_true,
+        coalesce(sum(counts.n) over steps, 0) as n_selected,
+        coalesce(sum(counts.n_true) over steps, 0) as n_hits
+    from asked
+    left join counts using (class, step)
+    window steps as (partition by asked.class order by asked.step desc)
 
 )
 
--- The least probability at or above each threshold; none: nothing is selected.
 select
-    asked.class,
-    asked.threshold,
-    coalesce(ranked.n_selected, 0)::bigint as n_selected,
-    ranked.n_hits / ranked.n_selected as purity,
-    coalesce(ranked.n_hits, 0) / nullif(asked.n_true, 0) as completeness
-from asked
-asof left join ranked
-    on ranked.class = asked.class
-    and ranked.chance >= asked.threshold::float
-left join classes on classes.name = asked.class
-where len($classes::varchar[]) = 0 or list_contains($classes, asked.class)
-order by classes.number nulls first, asked.class, asked.threshold
+    selected.class,
+    selected.step / $steps::integer as threshold,
+    selected.n_selected::bigint as n_selected,
+    selected.n_hits / nullif(selected.n_selected, 0) as purity,
+    selected.n_hits / nullif(selected.n_true, 0) as completeness
+from selected
+left join classes on classes.name = selected.class
+where len($classes::varchar[]) = 0 or list_contains($classes, selected.class)
+order by classes.number nulls first, selected.class, selected.step

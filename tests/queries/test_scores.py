@@ -128,6 +128,37 @@ def test_thresholds_lie_on_the_curve(many: Scored) -> None:
     assert rows[0]["n_selected"] == 300
 
 
+@pytest.mark.parametrize("steps", [1, 7, 10, 100])
+def test_a_probability_at_a_threshold_reaches_it(lake: Lake, steps: int) -> None:
+    """And the next smaller one does not, however the product with the steps is rounded."""
+    thresholds = (np.arange(steps + 1) / steps).astype(np.float32)
+    chance = np.concatenate([thresholds, np.nextafter(thresholds[1:], np.float32(0))])
+    truth = np.arange(len(chance)) % 2
+    known = Scored(lake, truth, np.stack([1 - chance, chance, 0 * chance], axis=1))
+    for row, threshold in zip(
+        known.ask("score_thresholds", steps=steps, classes="PSF"), thresholds, strict=True
+    ):
+        reached = chance >= threshold
+        assert row["n_selected"] == reached.sum()
+        assert row["purity"] == pytest.approx(truth[reached].mean())
+        assert row["completeness"] == pytest.approx(truth[reached].sum() / truth.sum())
+
+
+def test_other_models_do_not_count(many: Scored) -> None:
+    queries = ("score_thresholds", "score_average_precision", "score_top", "score_looks")
+    before = {name: many.ask(name) for name in queries}
+    for name, rows in many.tables.items():
+        other = rows.set_column(0, "model", pa.array(["other"] * len(rows)))
+        if name == "holdouts":
+            places = pa.array(np.roll(rows["place"].to_numpy(), 7))
+            classes = pa.array(CLASSES).take(pa.array(places.to_numpy() - 1))
+            other = other.set_column(other.column_names.index("place"), "place", places)
+            other = other.set_column(other.column_names.index("class"), "class", classes)
+        many.tables[name] = pa.concat_tables([rows, other], promote_options="permissive")
+    assert {name: many.ask(name) for name in queries} == before
+    assert many.ask("score_thresholds", model="other") != before["score_thresholds"]
+
+
 def test_calibration_counts_every_prediction_once(many: Scored) -> None:
     rows = many.ask("score_calibration", bins=5)
     assert sum(row["n"] for row in rows) == 300
