@@ -79,12 +79,15 @@ def fit_part(
     """
     weights = reweighted(part.labels, part.weights, part.classes, class_weight)
     estimator = estimators.build(classifier, part.layout, len(part), seed, settings)
-    return estimators.fit(estimator, part.vectors, part.labels, weights)
+    return estimators.fit(estimator, part.vectors, part.labels, weights, overwrite=True)
 
 
 def probabilities_of(estimator: Pipeline, part: Sample) -> np.ndarray:
     """Return the class probabilities of all of `part`, (n, n_classes) float32."""
-    return estimators.probabilities(estimator, part.vectors, len(part.classes))
+    n_classes = len(part.classes)
+    return np.concatenate(
+        [estimators.probabilities(estimator, some.vectors, n_classes) for some in part.pieces()]
+    )
 
 
 def held_out_scores(

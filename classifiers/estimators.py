@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -105,16 +106,36 @@ def build(
 
 
 def fit(
-    estimator: Pipeline, vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    estimator: Pipeline,
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    overwrite: bool = False,
 ) -> Pipeline:
-    """Fit a pipeline whose last step takes the weights; bit for bit the same on every run."""
+    """Fit a pipeline whose last step takes the weights; bit for bit the same on every run.
+
+    With `overwrite` steps may change `vectors` in place, which saves a copy of them.
+    """
     last = estimator.steps[-1][0]
     # A sum over several threads depends on how many there are.
-    with threadpool_limits(1):
+    with threadpool_limits(1), _in_place(estimator) if overwrite else nullcontext():
         try:
             return estimator.fit(vectors, labels, **{f"{last}__sample_weight": weights})
         except ValueError as error:
             raise SurveyError(f"the classifier cannot be fitted: {error}") from error
+
+
+@contextmanager
+def _in_place(estimator: Pipeline) -> Iterator[None]:
+    """Let the steps that can work in place do so, for as long as they are fitted."""
+    scalers = [step for _, step in estimator.steps if step.get_params(deep=False).get("copy")]
+    for step in scalers:
+        step.set_params(copy=False)
+    try:
+        yield
+    finally:
+        for step in scalers:
+            step.set_params(copy=True)
 
 
 def probabilities(estimator: Pipeline, vectors: np.ndarray, n_classes: int) -> np.ndarray:

@@ -158,10 +158,9 @@ def fit_judge(sample: Sample, share: np.ndarray, n_measured: int, seed: int = 0)
     bad = sample.labels > 0
     raw, surprise = np.full((2, len(sample)), np.nan)
     for learn, test in _folds(sample):
-        vectors = sample.vectors[test]
-        raw[test] = _steps(_fitted(sample.take(learn), seed), vectors)[0]
-        usual = Surprise(n_measured).fit(sample.vectors[learn], sample.labels[learn])
-        surprise[test] = usual.score(vectors)
+        known, vectors = sample.take(learn), sample.take(test).vectors
+        raw[test] = _steps(_fitted(known, seed), vectors)[0]
+        surprise[test] = Surprise(n_measured).fit(known.vectors, known.labels).score(vectors)
     known = np.isfinite(raw)
     if len(np.unique(bad[known])) < 2:
         raise SurveyError(

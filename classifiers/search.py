@@ -285,7 +285,7 @@ def assign_folds(sample: Sample, seed: int) -> np.ndarray:
         # Classes on fewer nights than folds are expected: they are as rare as they are.
         warnings.filterwarnings("ignore", message="The least populated class")
         for number, (_, test) in enumerate(
-            folds.split(sample.vectors, sample.labels, groups=sample.night)
+            folds.split(sample.rows, sample.labels, groups=sample.night)
         ):
             fold[test] = number
     # Few nights can leave a fold empty.

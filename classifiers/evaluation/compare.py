@@ -302,7 +302,7 @@ def _same_ccds(read: Mapping[Features, Sample]) -> tuple[dict[Features, Sample],
     for features, sample in read.items():
         part = sample.take(rows[features])
         taken[features] = replace(
-            first, vectors=part.vectors, layout=part.layout, features=features
+            first, held=part.held, rows=part.rows, layout=part.layout, features=features
         )
     return taken, len(set().union(*keys.values())) - len(common)
 

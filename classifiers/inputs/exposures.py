@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from classifiers import estimators
 from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.sample import Sample
 from classifiers.inputs.vectors import (
     NightVectors,
@@ -221,7 +222,8 @@ def exposure_sample(
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
     whole = Sample(
-        vectors=vectors,
+        held=HeldVectors.of(vectors),
+        rows=np.arange(len(vectors)),
         layout=Layout(vectors.shape[1] - 1, band=1),
         labels=labels,
         weights=np.ones(len(labels)),

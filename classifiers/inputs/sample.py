@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
 from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.vectors import (
     ccd_keys,
     embedded_nights,
@@ -31,7 +33,7 @@ class Sample:
 
     Attributes
     ----------
-    vectors : (n, layout.width) float32, NaN where a column of the CCD table is null.
+    held : vectors, which the parts of a sample share, and `rows` (n,), which of them these are.
     layout : what the values of a vector are.
     labels : (n,) index into `classes`.
     weights : (n,) how many CCDs each stands for, after down-sampling.
@@ -46,7 +48,8 @@ class Sample:
     n_missing : labelled CCDs that have no usable vector.
     """
 
-    vectors: np.ndarray
+    held: HeldVectors
+    rows: np.ndarray
     layout: Layout
     labels: np.ndarray
     weights: np.ndarray
@@ -64,17 +67,34 @@ class Sample:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """The vectors, (n, layout.width) float32, NaN where a column of the CCD table is null.
+
+        They are put together anew each time: ask once, and of no more rows than are needed.
+        """
+        return self.held.take(self.rows)
+
     def take(self, rows: np.ndarray) -> Sample:
         """Return the sample reduced to `rows` (indices or mask); classes and nights stay."""
         return replace(
             self,
-            vectors=self.vectors[rows],
+            rows=self.rows[rows],
             labels=self.labels[rows],
             weights=self.weights[rows],
             expnum=self.expnum[rows],
             ccdnum=self.ccdnum[rows],
             night=self.night[rows],
         )
+
+    def pieces(self, size: int = 16_384) -> Iterator[Sample]:
+        """Yield the sample in parts of `size` rows, the last one of up to twice as many.
+
+        A last part of a few rows would be multiplied by other routines, to other last bits.
+        """
+        starts = range(0, max(len(self) - size, 0) + 1, size)
+        for start, end in pairwise([*starts, len(self)]):
+            yield self.take(np.arange(start, end))
 
     def nights_of(self, rows: np.ndarray) -> list[str]:
         """Return the names of the nights of `rows` (indices or mask), sorted."""
@@ -144,8 +164,8 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
     names, group = np.unique(groups, return_inverse=True)
 
     found = _gather(lake, partitions, names, group, keys, features)
-    chosen, vectors = found.rows, found.vectors
-    _check_columns(features, vectors)
+    chosen = found.rows
+    _check_columns(features, found.held.columns)
     present, labels = np.unique(code[chosen], return_inverse=True)
     classes = tuple(order[index] for index in present)
     if "good" not in classes or len(classes) < 2:
@@ -155,7 +175,8 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
         )
     used, night_index = np.unique(group[chosen], return_inverse=True)
     return Sample(
-        vectors=vectors,
+        held=found.held,
+        rows=np.arange(len(chosen)),
         layout=found.layout,
         labels=labels,
         weights=weight[chosen],
@@ -174,10 +195,10 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
 
 @dataclass(frozen=True)
 class _Gathered:
-    """Vectors (n, d) of the labelled CCDs `rows` (n,), and what decided them."""
+    """Vectors of the labelled CCDs `rows` (n,), and what decided them."""
 
     rows: np.ndarray
-    vectors: np.ndarray
+    held: HeldVectors
     layout: Layout
     settings: tuple[str, ...]
     inputs: dict[str, dict[str, str]]
@@ -194,8 +215,12 @@ def _gather(
 ) -> _Gathered:
     """Read the vectors of the CCDs `keys`, a night at a time; `names[group]` are their nights."""
     rows = np.empty(len(keys), np.intp)
-    vectors = np.empty((0, 0), np.float32)
-    n_found = wanted = 0
+    # Filled in place: parts to be joined at the end would be in memory twice.
+    own = np.empty((0, 0), np.float16)
+    columns = np.empty((0, 0), np.float32)
+    exposure = np.empty(len(keys), np.intp)
+    shared: list[np.ndarray] = []
+    n_found = wanted = n_exposures = 0
     layouts: set[Layout] = set()
     settings: dict[str, dict[str, str]] = {embedder: {} for embedder in features.embedders}
     inputs: dict[str, dict[str, str]] = {}
@@ -220,12 +245,21 @@ def _gather(
                 f"{partition.name}: vectors of {' or '.join(features.embedders)} are of whole "
                 "exposures here and of CCDs elsewhere, or the reverse; embed again with --force"
             )
+        layout = night.layout
         if not n_found:
-            # Filled in place: parts to be joined at the end would be in memory twice.
-            vectors = np.empty((len(keys), night.layout.width), np.float32)
+            own = np.empty((len(keys), layout.ccd), np.float16)
+            columns = np.empty((len(keys), layout.columns), np.float32)
         place = slice(n_found, n_found + int(found.sum()))
-        rows[place], vectors[place] = mine[found], night.vectors[at[found]]
-        n_found = place.stop
+        at = at[found]
+        rows[place] = mine[found]
+        own[place] = night.vectors[at, : layout.ccd]
+        columns[place] = night.vectors[at, layout.width - layout.columns :]
+        _, first, exposure[place] = np.unique(
+            night.expnum[at], return_index=True, return_inverse=True
+        )
+        exposure[place] += n_exposures
+        shared.append(night.vectors[at[first], layout.ccd : layout.width - layout.columns])
+        n_found, n_exposures = place.stop, n_exposures + len(first)
     if not n_found:
         raise SurveyError(
             f"none of the {len(keys)} labelled CCDs has a vector of "
@@ -234,7 +268,9 @@ def _gather(
     check_settings(settings)
     return _Gathered(
         rows=rows[:n_found],
-        vectors=vectors[:n_found],
+        held=HeldVectors(
+            own[:n_found], np.concatenate(shared), exposure[:n_found], columns[:n_found]
+        ),
         layout=layouts.pop(),
         settings=tuple(next(iter(one.values())) for one in settings.values()),
         inputs=inputs,
@@ -254,10 +290,10 @@ def check_settings(settings: dict[str, dict[str, str]]) -> None:
             )
 
 
-def _check_columns(features: Features, vectors: np.ndarray) -> None:
-    """Raise `SurveyError` when a column says nothing of any labelled CCD."""
-    for place, name in enumerate(reversed(features.columns), start=1):
-        if np.isnan(vectors[:, -place]).all():
+def _check_columns(features: Features, columns: np.ndarray) -> None:
+    """Raise `SurveyError` when one of `columns` (n, m) says nothing of any labelled CCD."""
+    for place, name in enumerate(features.columns):
+        if np.isnan(columns[:, place]).all():
             raise SurveyError(
                 f"--columns {name}: the CCD table of {features.release} has no value of it for any "
                 "labelled CCD; `survey-qa schema ccds` lists the columns"

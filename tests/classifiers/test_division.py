@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from classifiers.division import divide
+from classifiers.division import divide, fit_part
 from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.sample import Sample
 
 
@@ -20,7 +24,8 @@ def uneven_sample(n_nights: int = 24, seed: int = 0) -> Sample:
     )
     n = len(labels)
     return Sample(
-        vectors=np.zeros((n, 1), np.float32),
+        held=HeldVectors.of(np.zeros((n, 1), np.float32)),
+        rows=np.arange(n),
         layout=Layout(1),
         labels=labels,
         weights=np.ones(n),
@@ -51,3 +56,27 @@ def test_each_seed_divides_otherwise_and_groups_stay_whole(by: str) -> None:
         assert np.array_equal(held_out, divide(sample, by, 0.3, seed))
         divisions.add(held_out.tobytes())
     assert len(divisions) >= 9
+
+
+def test_the_vectors_of_a_fit_are_in_memory_once() -> None:
+    """Beside the sample's own, in half precision: a training of a million is of some 5 GB then."""
+    sample = uneven_sample(n_nights=300)
+    vectors = np.random.default_rng(0).normal(size=(len(sample), 300)).astype(np.float16)
+    sample = replace(sample, held=HeldVectors.of(vectors), layout=Layout(300))
+    fit_part(sample, "knn", 0)  # imports
+    tracemalloc.start()
+    try:
+        fit_part(sample, "knn", 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    single = 4 * vectors.size
+    assert single < peak < 1.5 * single
+
+
+def test_pieces_are_all_of_a_sample_and_none_is_small() -> None:
+    sample = uneven_sample()
+    pieces = {size: [len(one) for one in sample.pieces(size)] for size in (1, 100, 10_000)}
+    assert {sum(sizes) for sizes in pieces.values()} == {len(sample)}
+    assert len(pieces[10_000]) == 1 and min(pieces[100]) == 100 and max(pieces[100]) < 200
+    assert [len(one) for one in sample.take(np.arange(0)).pieces()] == [0]

@@ -13,6 +13,7 @@ from classifiers import estimators
 from classifiers.boosted import MAX_VALUES, VectorReducer
 from classifiers.division import divide, fit_part, probabilities_of
 from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.sample import Sample
 from classifiers.model import load_model, model_folder
 from classifiers.train import train
@@ -34,7 +35,8 @@ def made_sample(seed: int = 0, n: int = 900, context: str = "none") -> Sample:
     column[::9] = np.nan
     vectors = np.concatenate([*(parts if context == "band" else parts[:1]), column], axis=1)
     return Sample(
-        vectors=vectors.astype(np.float32),
+        held=HeldVectors.of(vectors.astype(np.float32)),
+        rows=np.arange(n),
         layout=CONTEXTS[context],
         labels=labels,
         weights=np.ones(n),

@@ -9,6 +9,7 @@ import pytest
 from classifiers import estimators, judge, surprise
 from classifiers.forest import Deviations
 from classifiers.inputs.features import Features, Layout
+from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.sample import Sample
 from classifiers.judge import fit_judge
 from classifiers.model import load_model, model_folder
@@ -159,7 +160,8 @@ def _sample(vectors: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -
     n = len(labels)
     inputs = np.column_stack([vectors, np.full(n, 103.0)]).astype(np.float32)
     return Sample(
-        vectors=inputs,
+        held=HeldVectors.of(inputs),
+        rows=np.arange(n),
         layout=Layout(vectors.shape[1], band=1),
         labels=labels,
         weights=np.ones(n),

@@ -201,6 +201,28 @@ def test_null_columns_become_the_median_of_good_images(survey: Survey) -> None:
     assert imputer.medians_ == pytest.approx([np.nanmedian(good) if np.isfinite(good).any() else 0])
 
 
+def test_a_sample_has_the_vectors_of_its_nights_bit_for_bit(survey: Survey) -> None:
+    """However they are held: also those that an exposure's CCDs share, medians, and gaps."""
+    here = int((survey.night == NIGHT).sum())
+    fwhm = np.random.default_rng(0).normal(4, 1, here).astype(np.float32)
+    fwhm[::7] = np.nan
+    write_ccds(survey, "sim", {"fwhm": fwhm, "ebv": np.full(here, 0.02, np.float32)})
+    features = Features(("toy", "whole", "other"), "band", ("fwhm",))
+    sample = read_sample(survey.lake, features)
+    mine = np.flatnonzero(np.array(sample.nights)[sample.night] == f"decam/{NIGHT}")
+    some = np.random.default_rng(1).permutation(mine)[: len(mine) // 2]
+    part, night = sample.take(some), night_of(survey, features)
+    rows = {
+        (expnum, ccdnum): row
+        for expnum, ccdnum, row in zip(
+            night.expnum.tolist(), night.ccdnum.tolist(), night.vectors, strict=True
+        )
+    }
+    keys = zip(part.expnum.tolist(), part.ccdnum.tolist(), strict=True)
+    np.testing.assert_array_equal(part.vectors, np.stack([rows[key] for key in keys]))
+    assert np.isnan(part.vectors).any()
+
+
 def test_imputer_leaves_all_else_alone() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(50, 4)).astype(np.float32)
