@@ -46,7 +46,7 @@ class Grid:
 
 
 def make_grids(evaluation: Evaluation) -> dict[str, Grid]:
-    """Return the tables that the page shows, by name; those of votes and seeds where they are."""
+    """Return the tables of the page by name; those of votes, seeds and a judge where they are."""
     answers, at_cut, cut = evaluation.answers, evaluation.at_cut, evaluation.cut
     grids = {
         "splits": _splits(evaluation),
@@ -99,6 +99,8 @@ def make_grids(evaluation: Evaluation) -> dict[str, Grid]:
         grids[part] = _group(part, answers["score_groups"])
     if evaluation.seeds is not None:
         grids["seeds"], grids["seeds_by_class"] = _seeds(evaluation.seeds)
+    if judged := evaluation.model.card.get("exposure_scores"):
+        grids["judge"], grids["judge_calibration"] = _judge(judged)
     if evaluation.exposures is not None:
         by_class, good_or_bad = evaluation.exposures
         bad = next(one for one in good_or_bad.classes if one.name != "good")
@@ -154,6 +156,28 @@ def _seeds(seeds: Comparison) -> tuple[Grid, Grid]:
         ],
     )
     return over_all, by_class
+
+
+def _judge(scores: Mapping[str, Any]) -> tuple[Grid, Grid]:
+    """Return how the learned judge of exposures does, from the model card, and its calibration."""
+    rows = [
+        ("precision", scores["precision"]),
+        ("recall", scores["recall"]),
+        ("Brier score", scores["brier"]),
+        ("Brier score of always telling the share of bad ones", scores["brier_of_share"]),
+    ]
+    over_all = Grid(("score", ""), [[_word(name), Cell(share(value))] for name, value in rows])
+    bins = [
+        [
+            _word(f"from {each['from']:.1f}"),
+            Cell(count(each["exposures"])),
+            Cell(share(each["probability"])),
+            Cell(share(each["share_bad"])),
+        ]
+        for each in scores["calibration"]
+    ]
+    head = ("probability of being bad", "exposures", "mean probability", "share bad")
+    return over_all, Grid(head, bins)
 
 
 def _splits(evaluation: Evaluation) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from classifiers.evaluation.evaluate import evaluate
+from classifiers.evaluation.report.page import render
 from classifiers.evaluation.report.thumbnails import thumbnails
 from classifiers.evaluation.tables import Evaluation
 from classifiers.predict import predict
@@ -267,6 +268,26 @@ def test_deviation_over_seeds_stands_on_the_page(make_survey: MakeSurvey, tmp_pa
     assert (tmp_path / "seeds.csv").exists()
     with pytest.raises(SurveyError, match="--seeds -1"):
         evaluate(survey.lake, "m", n_seeds=-1)
+
+
+def test_how_exposures_are_judged_as_a_whole_stands_on_the_page(reported: Reported) -> None:
+    judged = {
+        "exposures": 1105,
+        "bad": 35,
+        "precision": 0.8123,
+        "recall": None,
+        "brier": 0.0905,
+        "brier_of_share": 0.2222,
+        "calibration": [{"from": 0.8, "exposures": 32, "probability": 0.9712, "share_bad": 0.8125}],
+    }
+    model = reported.evaluation.model
+    with_judge = replace(model, card=model.card | {"exposure_scores": judged})
+    page = render(replace(reported.evaluation, model=with_judge), ())
+    section = page.partition('<section id="judge">')[2].partition("</section>")[0]
+    assert "1,105 exposures" in section
+    for text in ("0.812", "–", "0.090", "0.222", "from 0.8", "0.971"):
+        assert f">{text}<" in section, text
+    assert '<section id="judge">' not in reported.page
 
 
 def test_a_model_divided_by_image_says_so(make_survey: MakeSurvey, tmp_path: Path) -> None:
