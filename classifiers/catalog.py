@@ -7,9 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from classifiers.model import read_card
+from classifiers.model import model_names, read_card
 from lake.errors import SurveyError
-from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int64()
@@ -40,9 +39,8 @@ def list_models(lake: Lake) -> pa.Table:
     share ``coverage`` with a probability of at least ``min_probability``. A model whose card cannot
     be read has the reason in ``problem``.
     """
-    names = sorted(card.parent.name for card in (lake.root / MODELS).glob(f"*/{MODEL_CARD}"))
     rows = []
-    for name in names:
+    for name in model_names(lake):
         try:
             row = _row(read_card(lake, name))
         except SurveyError as error:

@@ -106,6 +106,11 @@ def model_folder(lake: Lake, name: str) -> Path:
     return lake.root / MODELS / check_name("model", name)
 
 
+def model_names(lake: Lake) -> list[str]:
+    """Return the models of a lake, those with damaged cards among them."""
+    return sorted(card.parent.name for card in (lake.root / MODELS).glob(f"*/{MODEL_CARD}"))
+
+
 def save_model(
     lake: Lake,
     name: str,
@@ -135,10 +140,9 @@ def read_card(lake: Lake, name: str) -> dict[str, Any]:
     """Return the card of a model; raises `SurveyError` when there is none or it is damaged."""
     path = model_folder(lake, name) / MODEL_CARD
     if not path.is_file():
-        known = sorted(card.parent.name for card in (lake.root / MODELS).glob(f"*/{MODEL_CARD}"))
         raise SurveyError(
             f"no model {name!r} in {lake.root}; train it with `survey-qa train --model {name}` "
-            f"(the lake has {', '.join(known) or 'none'})"
+            f"(the lake has {', '.join(model_names(lake)) or 'none'})"
         )
     try:
         card = json.loads(path.read_bytes())

@@ -7,7 +7,7 @@ stand for the table `predictions`. Intervals alone are from elsewhere: a bootstr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,8 @@ from lake.vocabulary import Vocabulary
 from queries.named import filled_sql, run_query
 
 if TYPE_CHECKING:
-    from classifiers.evaluation.compare import Comparison, Progress
+    from classifiers.evaluation.compare import Comparison
+    from classifiers.progress import Progress
 
 #: All classes but good together, as the queries call them.
 ANY_BAD = "any bad"
@@ -68,15 +69,7 @@ def evaluate(
     SurveyError : no such model, nothing held out, or a sample that is no longer the one that was
         divided, where the division was not by night.
     """
-    if per_class < 0:
-        raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
-    if n_seeds < 0:
-        raise SurveyError(f"--seeds {n_seeds}: give a number of trainings from 0")
-    # Known before the work rather than after it.
-    if images is not None and not images.is_dir():
-        raise SurveyError(f"--images {images}: no such folder")
-    if output is not None and output.exists() and not output.is_dir():
-        raise SurveyError(f"--output {output}: is a file; name a folder for the report")
+    _check(output, images, per_class, n_seeds)
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
     for embedder, settings in zip(test.features.embedders, test.settings, strict=True):
@@ -104,20 +97,17 @@ def evaluate(
             "predictions": prediction_rows(trained, test, probabilities),
         },
     )
+    answers = asked.every(0.0, per_class)
     evaluation = Evaluation(
         model=trained,
         scores=scores,
         split=str(trained.card["split"]["by"]),
         held_out=tuple(test.nights[index] for index in np.unique(test.night)),
         n_held_out=len(test),
-        answers=asked.every(0.0, per_class),
+        answers=answers,
         at_cut=asked.at(max(cuts)),
-        exposures=None,
+        exposures=_score_votes(lake, answers),
     )
-    if "held_out_exposures" in evaluation.answers:
-        rows = evaluation.answers["held_out_exposures"].rows
-        order = Vocabulary.of_lake(lake.root).classes
-        evaluation = replace(evaluation, exposures=_score_votes(rows, order))
     if n_seeds:
         evaluation = replace(
             evaluation, seeds=_other_divisions(lake, trained, n_seeds, max(cuts), progress)
@@ -211,8 +201,12 @@ def _held_out(lake: Lake, model: Model) -> Sample:
     return sample.take(divide(sample, split["by"], split["test_fraction"], model.card["seed"]))
 
 
-def _score_votes(rows: pa.Table, order: Sequence[str]) -> tuple[Scores, Scores]:
-    """Return the scores of exposures (rows of `held_out_exposures`): by class, good or bad."""
+def _score_votes(lake: Lake, answers: Mapping[str, Answer]) -> tuple[Scores, Scores] | None:
+    """Return the scores of exposures by class, and of good or bad; None where none has voted."""
+    if "held_out_exposures" not in answers:
+        return None
+    rows = answers["held_out_exposures"].rows
+    order = Vocabulary.of_lake(lake.root).classes
     true, voted = rows["class"].to_pylist(), rows["voted"].to_pylist()
     classes = tuple(name for name in order if name in {*true, *voted})
     night = np.unique(rows["night"].to_numpy(), return_inverse=True)[1]
@@ -229,3 +223,15 @@ def _score_votes(rows: pa.Table, order: Sequence[str]) -> tuple[Scores, Scores]:
         night,
     )
     return by_class, good_or_bad
+
+
+def _check(output: Path | None, images: Path | None, per_class: int, n_seeds: int) -> None:
+    """Raise `SurveyError` for what would otherwise be known only after the work."""
+    if per_class < 0:
+        raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
+    if n_seeds < 0:
+        raise SurveyError(f"--seeds {n_seeds}: give a number of trainings from 0")
+    if images is not None and not images.is_dir():
+        raise SurveyError(f"--images {images}: no such folder")
+    if output is not None and output.exists() and not output.is_dir():
+        raise SurveyError(f"--output {output}: is a file; name a folder for the report")

@@ -8,9 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from classifiers.model import read_card
+from classifiers.model import model_names, read_card
 from lake.errors import SurveyError
-from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake, digest
 
 
@@ -29,9 +28,7 @@ def history(lake: Lake, models: Sequence[str] = (), rescore: bool = False) -> pa
     ------
     SurveyError : no models, or with `rescore` one that cannot be scored any more.
     """
-    names = list(models) or sorted(
-        path.parent.name for path in (lake.root / MODELS).glob(f"*/{MODEL_CARD}")
-    )
+    names = list(models) or model_names(lake)
     if not names:
         raise SurveyError(f"no models in {lake.root}; train one with `survey-qa train`")
     cards = sorted((read_card(lake, name) for name in names), key=lambda c: (c["date"], c["name"]))

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from classifiers.inputs.vectors import ccd_keys, embedded_nights, look_up, read_vectors
+from classifiers.inputs.vectors import (
+    NightVectors,
+    ccd_keys,
+    embedded_nights,
+    look_up,
+    read_vectors,
+)
 from classifiers.model import Model, load_model
 from classifiers.predict import chosen_nights
 from classifiers.progress import Progress, ticker
@@ -249,13 +255,32 @@ def _night(
         counts.lost += n_asked
         return None
     mine, score, clusters, shares = (np.concatenate(each) for each in zip(*parts, strict=True))
+    best, first = _first_of_each(partition, night, mine, score, clusters, shares, label)
+    counts.lost += n_asked - len(first)
+    counts.scored += len(mine)
+    counts.duplicates += len(mine) - len(first)
+    if scorer.strategy == "anomalous":
+        best.shares = model.probabilities(night.vectors[first])
+    return best
+
+
+def _first_of_each(
+    partition: Partition,
+    night: NightVectors,
+    mine: np.ndarray,
+    score: np.ndarray,
+    clusters: np.ndarray,
+    shares: np.ndarray,
+    label: np.ndarray,
+) -> tuple[_Best, np.ndarray]:
+    """Return the first CCD of each exposure, and the rows of `night` that these are.
+
+    `score`, `clusters` and `shares` are of the rows `mine`; `label` is of all rows.
+    """
     # Of equal scores the first CCD of an exposure decides.
     order = np.lexsort((night.ccdnum[mine], -score, night.expnum[mine]))
     mine, score, clusters, shares = mine[order], score[order], clusters[order], shares[order]
     expnum, first, of = np.unique(night.expnum[mine], return_index=True, return_inverse=True)
-    counts.lost += n_asked - len(expnum)
-    counts.scored += len(mine)
-    counts.duplicates += len(mine) - len(expnum)
     alike = score >= _ALIKE * score[first][of]
     best = _Best(
         partition,
@@ -268,9 +293,7 @@ def _night(
         shares[first],
         label[mine][first],
     )
-    if scorer.strategy == "anomalous":
-        best.shares = model.probabilities(night.vectors[mine[first]])
-    return best
+    return best, mine[first]
 
 
 def _chosen(

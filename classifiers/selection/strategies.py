@@ -35,7 +35,13 @@ def least_certain(shares: np.ndarray) -> np.ndarray:
 
 
 def wrong_label(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the share of the members that do not give the label (n,), 0 to 1."""
+    """Return the share of the members that do not give the label (n,), 0 to 1.
+
+    Beside `classifiers.wrong_labels`, which asks fits that have not seen the night and compares
+    with how probable a class usually is: this one asks what a selection has anyway, the ensemble,
+    whose members have not seen the exposure but may have seen its night, and obeys the selection's
+    limits.
+    """
     return 1 - shares[np.arange(len(labels)), labels]
 
 

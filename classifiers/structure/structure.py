@@ -118,7 +118,7 @@ def structure(
     Parameters
     ----------
     release : release whose labels count; None when the lake has one alone, or none.
-    sample : CCDs at most, see `structure_sample.draw`; the paper's is 10,000.
+    sample : CCDs at most, see `structure.sample.draw`; the paper's is 10,000.
     max_ebv : largest E(B-V) of labelled CCDs, mag.
     seed : the same one gives the same rows bit for bit.
 
