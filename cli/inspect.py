@@ -276,8 +276,8 @@ def import_(
     """Read an inspection CSV as a closed round, to be merged, settled and exported."""
     from inspector.closing import import_csv
 
-    lake = session(context).lake(create=True)
-    round, table = import_csv(lake, file, round_name or file.stem, camera)
+    with session(context).lake(create=True) as lake:
+        round, table = import_csv(lake, file, round_name or file.stem, camera)
     say(
         f"{file.name}: {len(round.subjects):,} exposures, {len(round.inspectors())} inspectors, "
         f"{sum(len(row.verdicts) for row in table.rows):,} verdicts in round {round.name}"

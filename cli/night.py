@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import typer
 from cli.embed import Precision, Watch, ccds_to_draw
 from cli.ingest import Strict
 from cli.model import MinFraction, MinProbability, ModelOption, Rule
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import finish, progress, say, session
 from lake.errors import SurveyError
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from lake.shares import Night
     from lake.store import Lake
 
-#: Columns of the table of exposures judged bad.
-_SHOWN = ("night", "expnum", "band", "object", "class", "probability", "n_bad", "n_ccds",
-          "image_filename")  # fmt: skip
+#: Columns of the table of exposures judged bad; the camera is left out where there is only one.
+_SHOWN = ("camera", "night", "expnum", "is_new", "band", "object", "class", "probability", "n_bad",
+          "n_ccds", "image_filename")  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -75,19 +76,29 @@ def night(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Judge the images of a folder, of which only what is new is read: exposures found bad."""
-    with _ending_on_sigterm():
+    """Read, embed and judge the images that have come into a folder; show the bad exposures.
+
+    Run it as often as images arrive, from cron if you like: what was judged before is kept, a file
+    that has changed is read again, and `is_new` marks what this run has found. Nothing that fails
+    ends the run: it is counted, and in the table `failures`.
+    """
+    lake = session(context).lake()
+    with _ending_well(), _alone(lake, directory, model):
+        import pyarrow as pa
+
         from classifiers.model import read_card
         from classifiers.predict import predict
         from classifiers.vote import vote
         from embedders.engine import run
         from lake.ingest_images import ingest_images
 
-        lake = session(context).lake()
         card = read_card(lake, model)
         drawn = ccds_to_draw(ccds_per_exposure)
         # A model's vectors are checked before the night's are made: there is no time to lose.
         options = _options(card, model, weights or (), device, precision and precision.value)
+        if _is_empty(directory):
+            say(f"{directory}: no file yet")
+            return
         with progress("reading headers", "files") as shown:
             read = ingest_images(
                 lake,
@@ -100,6 +111,8 @@ def night(
             )
         n_new = read.files - read.unchanged_files
         found = f"{directory}: {read.files:,} files, {n_new:,} new or changed"
+        for reason, count in read.unusable.items():
+            say(f"  unusable: {reason}: {count:,}")
         if not read.nights:
             say(f"{found}; no CCD image among them")
             finish(read.failed, strict)
@@ -107,6 +120,7 @@ def night(
         nights = sorted(read.nights)
         partitions = [f"camera={camera}/night={date}" for camera, date in nights]
         folders = _folders(lake, nights, directory, images or ())
+        before = {_key(row) for row in _bad(lake, model, release, nights)[0].to_pylist()}
         n_images = n_reused = n_failed = 0
         for one in options:
             with progress("embedding", "images") as shown:
@@ -143,14 +157,58 @@ def night(
                 partitions=partitions,
                 progress=shown.update,
             )
-        verdicts = _verdicts(lake, model, release, nights)
-    bad = verdicts.filter(verdicts["is_bad"])
-    emit(bad.select(list(_SHOWN)), form, output, title="judged bad")
+        bad, n_exposures = _bad(lake, model, release, nights)
+    is_new = [_key(row) not in before for row in bad.to_pylist()]
+    _show(bad.append_column("is_new", pa.array(is_new, pa.bool_())), form, output)
     say(
         f"{found}; {n_images:,} images embedded, {n_reused:,} kept from before, {n_failed:,} "
-        f"failed; {bad.num_rows:,} of {verdicts.num_rows:,} exposures are bad"
+        f"failed; {bad.num_rows:,} of {n_exposures:,} exposures are bad"
+        + (f", {sum(is_new):,} of them new" if any(is_new) else "")
     )
     finish(read.failed + n_failed + predicted.n_failed, strict)
+
+
+def _show(bad: pa.Table, form: Format | None, output: Path | None) -> None:
+    """Write the exposures judged bad; for people none where there are none."""
+    columns = list(_SHOWN)
+    if form in (None, Format.table) and output is None:
+        if not bad.num_rows:
+            return
+        if len(bad["camera"].unique()) == 1:
+            columns.remove("camera")
+    emit(bad.select(columns), form, output, title="judged bad")
+
+
+def _is_empty(directory: Path) -> bool:
+    """Tell whether nothing has come yet; hidden files are copies that are still on their way."""
+    return directory.is_dir() and not any(
+        path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+        for path in directory.rglob("*")
+    )
+
+
+@contextmanager
+def _alone(lake: Lake, directory: Path, model: str) -> Iterator[None]:
+    """Hold the judging of a folder: a second run would do the same work over again.
+
+    Raises `SurveyError` where another process holds it, or the lake cannot be written.
+    """
+    from lake.store import digest
+
+    path = lake.root / f".night-{digest([str(directory.resolve()), model])}.lock"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise SurveyError(f"cannot write in lake {lake.root}: {error.strerror or error}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SurveyError(
+                f"another run is judging {directory} by model {model}; run again when it has ended"
+            ) from error
+        yield
 
 
 class _Terminated(BaseException):
@@ -158,8 +216,8 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """End the body well on SIGTERM: every commit is whole, and the next run goes on from there."""
+def _ending_well() -> Iterator[None]:
+    """Say how to go on when stopped by SIGTERM or Ctrl-C: every commit is whole."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise _Terminated
@@ -170,6 +228,9 @@ def _ending_on_sigterm() -> Iterator[None]:
     except _Terminated:
         say("stopped; what was committed stays: run again to go on")
         raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        say("interrupted; what was committed stays: run again to go on")
+        raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -276,10 +337,16 @@ def _folders(
     return known
 
 
-def _verdicts(lake: Lake, model: str, release: str, nights: Iterable[Night]) -> pa.Table:
+def _bad(lake: Lake, model: str, release: str, nights: Iterable[Night]) -> tuple[pa.Table, int]:
+    """Return the exposures of `nights` that the votes call bad, and how many have a vote at all."""
     import queries
     from queries.engine import run_sql
 
     sql = Path(queries.__path__[0], "night.sql").read_text(encoding="utf-8")
     names = ",".join("/".join(night) for night in nights)
-    return run_sql(lake, sql, {"model": model, "release": release, "nights": names})
+    verdicts = run_sql(lake, sql, {"model": model, "release": release, "nights": names})
+    return verdicts.filter(verdicts["is_bad"]), verdicts.num_rows
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int]:
+    return row["camera"], row["expnum"]

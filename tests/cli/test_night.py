@@ -18,12 +18,13 @@ import fitsio
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from classifiers.train import train
 from cli.main import app, run
-from cli.night import _options
+from cli.night import _alone, _ending_well, _options
 from embedders.engine import run as embed
 from embedders.registry import Options
 from lake.errors import SurveyError
@@ -124,13 +125,62 @@ def test_a_night_is_judged_and_only_what_is_new_is_embedded(
     observatory.arrive(incoming, late)
     third = observatory.night(incoming, *EASY)
     assert "3 files, 1 new or changed; 62 images embedded, 124 kept" in third.stderr
-    assert "1 of 3 exposures are bad" in third.stderr
+    assert "1 of 3 exposures are bad, 1 of them new" in third.stderr
     [found] = json.loads(third.stdout)
+    assert found["is_new"] is True
     assert found["expnum"] in observatory.bad
     assert found["class"] == "Out_of_focus"
     assert found["n_ccds"] == 62 >= found["n_bad"] >= 31
     assert found["image_filename"] == late.name
-    assert observatory.night(incoming, *EASY).stdout == third.stdout
+    [seen_before] = json.loads(observatory.night(incoming, *EASY).stdout)
+    assert seen_before == found | {"is_new": False}
+    lines = observatory.night(incoming, *EASY[:2]).stdout.splitlines()
+    assert "is_new" in lines[2] and "camera" not in lines[2]
+
+
+def test_a_folder_that_nothing_has_come_into_yet_is_no_error(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming")
+    (incoming / ".c4d_ooi_r.fits.fz.XyZ").write_bytes(b"on its way")
+    before = observatory.versions()
+    result = observatory.night(incoming)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no file yet" in result.stderr
+    assert observatory.versions() == before
+    (incoming / "bias.fits").write_bytes(b"")
+    assert "no file in it matches" in str(observatory.night(incoming).exception)
+
+
+def test_a_second_run_on_the_same_folder_does_not_begin(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    with _alone(observatory.lake, incoming, "m"):
+        assert "another run is judging" in str(observatory.night(incoming).exception)
+        with _alone(observatory.lake, incoming, "other"):
+            pass
+    assert observatory.night(incoming).exit_code == 0
+
+
+def test_a_file_that_is_cut_is_told_and_whole_on_the_next_run(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    whole = observatory.files[0].read_bytes()
+    incoming = observatory.arrive(tmp_path / "incoming")
+    (incoming / "c4d_ooi_r.fits.fz").write_bytes(whole[: len(whole) // 2])
+    cut = observatory.night(incoming)
+    assert "unusable: the file ends within this CCD: 1" in cut.stderr
+    (incoming / "c4d_ooi_r.fits.fz").write_bytes(whole)
+    result = observatory.night(incoming, "--strict")
+    assert result.exit_code == 0, result.stderr
+    assert "1 files, 1 new or changed" in result.stderr
+    assert observatory.lake.partitions("failures") == []
+    [(_, night)] = {(p["camera"], p["night"]) for p in observatory.lake.partitions("votes")}
+    [vote] = observatory.lake.read(
+        "votes", {"model": "m", "camera": "decam", "night": night}
+    ).to_pylist()
+    assert vote["n_ccds"] == 62
 
 
 def test_the_verdicts_are_those_of_the_commands_one_by_one(
@@ -284,6 +334,14 @@ def test_the_precision_is_the_one_that_the_model_was_trained_on(
             _options(card, "m", wrong[0], "auto", wrong[1])
     with pytest.raises(SurveyError, match="no embedder of model m was run with them"):
         _options(card, "m", [others, weights], "auto", None)
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, _ending_well():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert ended.value.exit_code == 130
+    assert "run again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("marker", ["ccds/release=night", "predictions"])
