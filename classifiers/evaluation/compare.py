@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +21,9 @@ from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, ccd_keys, read_sample
 from classifiers.model import read_card
 from classifiers.processes import in_processes
+from classifiers.progress import Progress
 from lake.errors import SurveyError
 from lake.store import Lake
-
-Progress = Callable[[int, int], None]
 
 #: Scores that are compared, in the order of the table.
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "bad_f1", "coverage")

@@ -186,7 +186,7 @@ def _held_out(lake: Lake, model: Model) -> Sample:
     training, split = model.card["training"], model.card["split"]
     sample = sample_of(lake, model)
     if split["by"] == "night":
-        rows = np.isin(np.array(sample.nights)[sample.night], split["held_out"])
+        rows = sample.is_of(split["held_out"])
         if not rows.any():
             raise SurveyError(
                 f"the lake no longer has labelled vectors of the nights that model {model.name} "

@@ -96,6 +96,10 @@ class Sample:
         for start, end in pairwise([*starts, len(self)]):
             yield self.take(np.arange(start, end))
 
+    def is_of(self, nights: Sequence[str]) -> np.ndarray:
+        """Return which rows are of these nights, (n,) bool."""
+        return np.isin(np.array(self.nights)[self.night], nights)
+
     def nights_of(self, rows: np.ndarray) -> list[str]:
         """Return the names of the nights of `rows` (indices or mask), sorted."""
         return [self.nights[index] for index in np.unique(self.night[rows])]

@@ -48,8 +48,7 @@ def learned_from(lake: Lake, model: Model) -> Sample:
     Labels that came since it was trained are in it. Raises `SurveyError` as `read_sample`.
     """
     sample = sample_of(lake, model)
-    held_out = held_out_nights(model)
-    return sample.take(~np.isin(np.array(sample.nights)[sample.night], held_out))
+    return sample.take(~sample.is_of(held_out_nights(model)))
 
 
 def held_out_nights(model: Model) -> list[str]:

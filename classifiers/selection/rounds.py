@@ -39,7 +39,7 @@ def same_nights(lake: Lake, sample: Sample, model: str) -> np.ndarray:
             f"--held-out-like {model}: it was trained with --split {split['by']}; name a model "
             "that holds out nights"
         )
-    rows = np.isin(np.array(sample.nights)[sample.night], split["held_out"])
+    rows = sample.is_of(split["held_out"])
     for side, which in ((rows, "holds out"), (~rows, "does not hold out")):
         if len(np.unique(sample.labels[side])) < 2:
             raise SurveyError(

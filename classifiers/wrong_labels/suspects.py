@@ -17,6 +17,7 @@ import pyarrow as pa
 from sklearn.model_selection import StratifiedGroupKFold
 
 from classifiers import estimators, knn
+from classifiers.division import fit_part, probabilities_of
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.model import read_card
@@ -178,11 +179,8 @@ def _out_of_fold(
         parts = list(folds.split(rows, sample.labels, sample.night))
     for number, (teach, judge) in enumerate(parts, start=1):
         known = sample.take(teach)
-        estimator = estimators.build(classifier, sample.layout, len(known), seed, settings)
-        estimators.fit(estimator, known.vectors, known.labels, known.weights)
-        chances[judge] = estimators.probabilities(
-            estimator, sample.vectors[judge], len(sample.classes)
-        )
+        estimator = fit_part(known, classifier, seed, settings)
+        chances[judge] = probabilities_of(estimator, sample.take(judge))
         strange = ~np.isin(sample.labels[judge], known.labels)
         chances[judge[strange]] = np.nan
         if progress is not None:
