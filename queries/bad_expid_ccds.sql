@@ -54,7 +54,7 @@ names as (
     select
         ccds.expnum,
         ccds.ccdnum,
-        any_value(ccds.ccdname) as ccdname
+        max(ccds.ccdname) as ccdname
     from ccds
     semi join bad_ccds on bad_ccds.expnum = ccds.expnum and bad_ccds.ccdnum = ccds.ccdnum
     where ccds.camera = $camera
