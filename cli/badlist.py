@@ -12,6 +12,7 @@ import typer
 from cli.ingest import Source
 from cli.output import FormatOption, OutputOption, emit
 from cli.session import say, session
+from lake.cameras import check_camera
 from lake.errors import SurveyError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def diff(
         Source | None, typer.Option(help="Add what the lists of a source call bad.")
     ] = None,
     agree: Annotated[
-        Agreement, typer.Option(help="Inspectors who must call it bad, of those who looked.")
+        Agreement,
+        typer.Option(help="With --inspections: who must call it bad, of those who looked."),
     ] = Agreement.any,
     reason: Annotated[
         list[str] | None,
@@ -60,11 +62,17 @@ def diff(
     ] = None,
     collapse: Annotated[
         bool,
-        typer.Option("--collapse", help="One line for an exposure all of whose CCDs are bad."),
+        typer.Option(
+            "--collapse", help="With --reports: one line for an exposure all of whose CCDs are bad."
+        ),
     ] = False,
     ccd_probability: Annotated[
         float | None,
-        typer.Option(help="With --model: also single CCDs that are bad at this probability."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="With --model: also single CCDs that are bad at this probability.",
+        ),
     ] = None,
     retract: Annotated[
         list[str] | None,
@@ -89,6 +97,16 @@ def diff(
     sources = [name for name in (model, inspections, reports) if name is not None]
     if len(sources) > 1 or (not sources and not retract):
         raise typer.BadParameter("name one of --model, --inspections, --reports, or a --retract")
+    misplaced = {
+        "--reason is for --reports": reason and reports is None,
+        "--collapse is for --reports": collapse and reports is None,
+        "--agree is for --inspections": agree is not Agreement.any and inspections is None,
+        "--ccd-probability is for --model": ccd_probability is not None and model is None,
+    }
+    for what, is_so in misplaced.items():
+        if is_so:
+            raise typer.BadParameter(what)
+    check_camera(camera)
     bad_list = read_bad_list(against)
     additions: list[Addition] = []
     origin = ""
@@ -172,6 +190,9 @@ def check(
         f"comments + {report.blank:,} blank + {len(report.skipped):,} skipped; "
         f"{report.exposures:,} exposures and {report.ccds:,} single CCDs"
     )
+    if report.classes:
+        kinds = [f"{count:,} {name or 'without a class'}" for name, count in report.classes.items()]
+        say(f"  what they say: {', '.join(kinds)}")
     if report.unknown_keys is None:
         say("no CCD table in the lake: not checked whether the exposures exist")
     findings = _findings(report)
@@ -188,7 +209,7 @@ def _findings(report: CheckReport) -> pa.Table:
 
     from lake.lists import format_key
 
-    rows: list[tuple[int | None, str, str]] = []
+    rows: list[tuple[int, str, str]] = []
     rows += [(n, text.strip(), f"skipped by the reader: {why}") for n, text, why in report.skipped]
     for key, lines in report.duplicates:
         others = ", ".join(str(line) for line in lines[:-1])
@@ -197,8 +218,8 @@ def _findings(report: CheckReport) -> pa.Table:
         rows.append((line, format_key(key), f"its exposure is listed whole on line {whole}"))
     for line, key in report.unknown_names:
         rows.append((line, format_key(key), "the camera has no such CCD"))
-    for key in report.unknown_keys or ():
-        rows.append((None, format_key(key), "no CCD table knows it"))
+    for line, key in report.unknown_keys or ():
+        rows.append((line, format_key(key), "no CCD table knows it"))
     columns = list(zip(*rows, strict=True)) if rows else [(), (), ()]
     kinds = (("line", pa.int64()), ("key", pa.string()), ("finding", pa.string()))
     return pa.table(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from lake.errors import SurveyError
+
 #: Rows of the DECam focal plane as (half, first name number, last name number, first CCD number).
 _DECAM_ROWS = (
     ("S", 29, 31, 1),
@@ -38,6 +40,13 @@ DECAM_NAMES: dict[int, str] = {number: name for name, number in DECAM_CCDS.items
 N_CCDS = {"decam": 62, "mosaic": 4, "90prime": 4}
 
 _NUMBERED = re.compile(r"^(?:ccd)?[ _-]?(\d+)$", re.IGNORECASE)
+
+
+def check_camera(camera: str) -> str:
+    """Return `camera` where it is one that keeps lists; raises `SurveyError` naming those."""
+    if camera not in N_CCDS:
+        raise SurveyError(f"--camera {camera}: the cameras are {', '.join(N_CCDS)}")
+    return camera
 
 
 def ccd_number(camera: str, ccdname: str) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake.cameras import N_CCDS
+from lake.cameras import check_camera
 from lake.errors import SurveyError
 from lake.list_delve import parse_delve_text, parse_fits_list
 from lake.list_inspection import parse_inspection_table, read_inspection_csv
@@ -147,8 +147,7 @@ def ingest_reports(
     """
     if source not in SOURCES:
         raise SurveyError(f"--source {source}: the sources are {', '.join(SOURCES)}")
-    if camera not in N_CCDS:
-        raise SurveyError(f"--camera {camera}: the cameras are {', '.join(N_CCDS)}")
+    check_camera(camera)
     vocabulary = vocabulary or Vocabulary.of_lake(lake.root)
     lists = _named(_expand(files, source), round)
     keys = {"source": source}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from lake.cameras import N_CCDS, ccd_name, ccd_number
+from lake.cameras import N_CCDS, ccd_name, ccd_number, check_camera
 from lake.errors import SurveyError
 from lake.list_diff import Addition
 from lake.lists import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
@@ -156,7 +156,8 @@ class CheckReport:
     whole_and_ccd : keys of CCDs whose exposure is also listed whole, with both lines' numbers.
     skipped : (line, text, why) of lines that the reader skips.
     unknown_names : (line, key) of CCDs that the camera does not have: no CCD is cut by them.
-    unknown_keys : keys that no CCD table of the lake knows; None where there is no table to ask.
+    unknown_keys : (line, key) of those that no CCD table of the lake knows; None where there is
+        no table to ask.
     """
 
     path: Path
@@ -171,7 +172,7 @@ class CheckReport:
     whole_and_ccd: list[tuple[Key, int, int]] = field(default_factory=list)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     unknown_names: list[tuple[int, Key]] = field(default_factory=list)
-    unknown_keys: list[Key] | None = None
+    unknown_keys: list[tuple[int, Key]] | None = None
 
 
 def check(
@@ -182,8 +183,9 @@ def check(
 ) -> CheckReport:
     """Return what legacypipe makes of a list, and what in it is likely a mistake.
 
-    Raises `SurveyError` when the file is missing or binary.
+    Raises `SurveyError` when the file is missing or binary, or for an unknown camera.
     """
+    check_camera(camera)
     if vocabulary is None:
         vocabulary = Vocabulary.load() if lake is None else Vocabulary.of_lake(lake.root)
     bad_list = read_bad_list(path)
@@ -220,7 +222,7 @@ def check(
             for key, line in last.items()
             if key[1] is not None and not _has_ccd(camera, key[1])
         ],
-        _unknown_keys(lake, keys, camera),
+        _unknown_keys(lake, last, camera),
     )
 
 
@@ -230,10 +232,12 @@ def _has_ccd(camera: str, ccdname: str) -> bool:
     return number is not None and ccd_name(camera, number) in (ccdname, ccdname.lower())
 
 
-def _unknown_keys(lake: Lake | None, keys: Iterable[Key], camera: str) -> list[Key] | None:
+def _unknown_keys(
+    lake: Lake | None, last: Mapping[Key, ListLine], camera: str
+) -> list[tuple[int, Key]] | None:
     if lake is None or not has_files(lake, "ccds"):
         return None
-    askable = [key for key in keys if fits_expnum(key[0])]
+    askable = [key for key in last if fits_expnum(key[0])]
     unknown = _rows(
         lake,
         "bad_expid_unknown",
@@ -242,7 +246,8 @@ def _unknown_keys(lake: Lake | None, keys: Iterable[Key], camera: str) -> list[K
         ccdnames=[ccdname for _, ccdname in askable],
         camera=camera,
     )
-    return [*((expnum, ccdname) for expnum, ccdname in unknown), *(set(keys) - set(askable))]
+    keys = {(expnum, ccdname) for expnum, ccdname in unknown} | (last.keys() - {*askable})
+    return sorted((last[key].number, key) for key in keys)
 
 
 def _collapse(lake: Lake, additions: list[Addition], camera: str) -> list[Addition]:

@@ -408,7 +408,9 @@ def test_check_tells_what_is_wrong(lake: Lake, tmp_path: Path) -> None:
     rows = pa.table({"expnum": [1, 4], "ccdnum": [35, 35], "ccdname": ["N4", "N4"]})
     lake.write("ccds", {"release": "dr10", "camera": "decam", "night": "20130101"}, rows, RECORD)
     unknown = check(path, lake).unknown_keys
-    assert unknown == [(2, None), (3, "N77"), (3, "n4"), (4, "S29")]
+    assert unknown == [(5, (2, None)), (7, (3, "n4")), (8, (3, "N77")), (9, (4, "S29"))]
+    with pytest.raises(SurveyError, match="--camera lsst: the cameras are decam, mosaic, 90prime"):
+        check(path, camera="lsst")
 
 
 # --- Must show: the list of 2024-08-29 comes out of that of 2024-08-28 and the inspections ---
