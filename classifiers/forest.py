@@ -62,12 +62,19 @@ class Deviations(TransformerMixin, BaseEstimator):
         place = np.searchsorted(self.bands_, bands)
         known = self.bands_[np.minimum(place, len(self.bands_) - 1)] == bands
         row = np.where(known, place + 1, 0)
-        parts = [(vectors - self.centres_[0]) / self.scales_[0]]
-        if self.band:
-            parts.append((vectors - self.centres_[row]) / self.scales_[row])
+        n, width = vectors.shape
+        references = [np.zeros(n, np.intp), row][: 1 + int(self.band)]
+        start = len(references) * width
+        # Filled in place: of vectors as long as an exposure's each copy takes as long as the rest.
+        deviations = np.empty((n, start + self.median), vectors.dtype)
+        for part, usual in enumerate(references):
+            block = deviations[:, part * width : (part + 1) * width]
+            np.subtract(vectors, self.centres_[usual], out=block)
+            block /= self.scales_[usual]
         if self.median:
-            parts.append(residuals / self.residual_scale_)
-        return np.clip(np.concatenate(parts, axis=1), -_LIMIT, _LIMIT).astype(np.float32)
+            np.divide(residuals, self.residual_scale_, out=deviations[:, start:])
+        np.clip(deviations, -_LIMIT, _LIMIT, out=deviations)
+        return deviations.astype(np.float32, copy=False)
 
     def _parts(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return vectors, their deviations from the exposure's median, and bands."""

@@ -83,17 +83,22 @@ class ExposureJudge:
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Return (n, n_classes) float32 of descriptions (n, d)."""
-        result = np.zeros((len(vectors), len(self.extents)), np.float32)
-        if len(vectors):
-            raw, kinds = _steps(self.pipeline, vectors)
-            bad = self.calibration(raw, self.surprise.score(vectors))
-            result[:, 0] = 1 - bad
-            result[:, self.pipeline.classes_[1:]] = bad[:, None] * kinds
-        return result
+        return self.judge(vectors)[0]
 
-    def is_far_out(self, vectors: np.ndarray) -> np.ndarray:
-        """Return (n,) bool: whether an exposure is beyond what good ones show."""
-        return self.surprise.score(vectors) >= self.calibration.limit
+    def judge(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `probabilities` of descriptions (n, d), and which are beyond what good ones show.
+
+        The second is (n,) bool.
+        """
+        result = np.zeros((len(vectors), len(self.extents)), np.float32)
+        if not len(vectors):
+            return result, np.zeros(0, bool)
+        raw, kinds = _steps(self.pipeline, vectors)
+        surprise = self.surprise.score(vectors)
+        bad = self.calibration(raw, surprise)
+        result[:, 0] = 1 - bad
+        result[:, self.pipeline.classes_[1:]] = bad[:, None] * kinds
+        return result, surprise >= self.calibration.limit
 
     @property
     def estimators(self) -> dict[str, Any]:

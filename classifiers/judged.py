@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
-from classifiers.inputs.exposures import describe, described_inputs
+from classifiers.inputs.exposures import Exposures, describe, described_inputs
 from classifiers.inputs.vectors import NightVectors, ccd_keys, read_vectors
 from classifiers.model import Model
 from lake.errors import SurveyError
@@ -16,6 +22,8 @@ _WHOLE = 0.5
 #: Least probability of being bad at which a CCD confirms that its exposure has bad ones. The list
 #: names them from the same probability on (queries/bad_expid_ccds.sql).
 _CONFIRMS = 0.5
+#: Exposures that are judged together; of each there are some 100 kB meanwhile.
+_AT_ONCE = 1024
 
 
 def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
@@ -25,9 +33,16 @@ def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str,
 
 
 def judged_votes(
-    lake: Lake, model: Model, predictions: Partition, min_probability: float, min_fraction: float
-) -> pa.Table:
-    """Return the votes of one night under the rule ``learned``, see `classifiers.vote.vote`.
+    lake: Lake,
+    model: Model,
+    predictions: Sequence[Partition],
+    min_probability: float,
+    min_fraction: float,
+) -> Iterator[pa.Table]:
+    """Yield the votes of each night under the rule ``learned``, see `classifiers.vote.vote`.
+
+    Nights are read side by side and judged some at once, as many as have `_AT_ONCE` exposures:
+    asking hundreds of trees of one night after the other takes longer than their answers.
 
     Raises
     ------
@@ -39,12 +54,74 @@ def judged_votes(
             f"model {model.name} cannot judge exposures; train it with --judge, or vote "
             "with --rule share"
         )
+    waiting: list[_Night] = []
+    for night in _read_ahead(lambda partition: _read(lake, model, partition), predictions):
+        waiting.append(night)
+        if sum(len(one.described.expnum) for one in waiting) >= _AT_ONCE:
+            yield from _judged(model, waiting, min_probability, min_fraction)
+            waiting = []
+    yield from _judged(model, waiting, min_probability, min_fraction)
+
+
+@dataclass(frozen=True)
+class _Night:
+    """The exposures of a night, and the exposures `expnum` and probabilities of its CCDs."""
+
+    described: Exposures
+    expnum: np.ndarray
+    shares: np.ndarray
+
+
+def _read_ahead(
+    read: Callable[[Partition], _Night], partitions: Sequence[Partition]
+) -> Iterator[_Night]:
+    """Yield what `read` returns of each, in order; a few are being read meanwhile."""
+    n_threads = len(os.sched_getaffinity(0))
+    ahead: deque[Future[_Night]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for partition in partitions:
+                ahead.append(pool.submit(read, partition))
+                if len(ahead) > n_threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(lake: Lake, model: Model, predictions: Partition) -> _Night:
     vectors = _vectors(lake, model, predictions)
     model.check_night(lake, vectors)
     shares, night = _predicted(lake, model, predictions, vectors)
-    described = describe(lake, vectors, night, shares)
-    exposures, n_ccds = described.expnum, described.n_ccds
-    chances = model.judge.probabilities(described.vectors)
+    return _Night(describe(lake, vectors, night, shares), night.expnum, shares)
+
+
+def _judged(
+    model: Model, nights: Sequence[_Night], min_probability: float, min_fraction: float
+) -> Iterator[pa.Table]:
+    if not nights:
+        return
+    assert model.judge is not None
+    chances, far_out = model.judge.judge(np.concatenate([one.described.vectors for one in nights]))
+    start = 0
+    for one in nights:
+        mine = slice(start, start + len(one.described.expnum))
+        start = mine.stop
+        yield _votes(model, one, chances[mine], far_out[mine], min_probability, min_fraction)
+
+
+def _votes(
+    model: Model,
+    night: _Night,
+    chances: np.ndarray,
+    far_out: np.ndarray,
+    min_probability: float,
+    min_fraction: float,
+) -> pa.Table:
+    """Return the votes of a night of whose exposures the judge says `chances` and `far_out`."""
+    assert model.judge is not None
+    exposures, n_ccds, shares = night.described.expnum, night.described.n_ccds, night.shares
     exposure = np.searchsorted(exposures, night.expnum)
     # Single precision on both sides, as SQL on the table compares.
     flagged = (1 - shares[:, 0]).astype(np.float32) >= np.float32(min_probability)
@@ -61,7 +138,7 @@ def judged_votes(
     confirmed = np.zeros(len(exposures), dtype=bool)
     confirmed[exposure[1 - shares[:, 0] >= _CONFIRMS]] = True
     # What is beyond anything good needs no CCD to confirm it; which CCDs it strikes is not known.
-    local &= confirmed | ~model.judge.is_far_out(described.vectors)
+    local &= confirmed | ~far_out
     judged &= ~local | confirmed
     found = judged | (n_bad > 0)
     whole = (judged & ~local) | (n_bad >= min_fraction * n_ccds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,18 +95,15 @@ def vote(
             stale.append((partition, record))
     n_exposures = n_bad = 0
     if stale:
-        counted = {}
+        nights = [partition for partition, _ in stale]
+        tables: Iterable[pa.Table]
         if trained is None:
-            counted = _votes(lake, model, [partition for partition, _ in stale], settings)
+            tables = _votes(lake, model, nights, settings)
+        else:
+            tables = judged_votes(lake, trained, nights, min_probability, min_fraction)
         voted = (
-            (
-                dict(partition.keys),
-                counted[partition]
-                if trained is None
-                else judged_votes(lake, trained, partition, min_probability, min_fraction),
-                record,
-            )
-            for partition, record in stale
+            (dict(partition.keys), rows, record)
+            for (partition, record), rows in zip(stale, tables, strict=True)
         )
         for number, mine in enumerate(lake.write_many("votes", voted), start=1):
             n_exposures += mine.num_rows
@@ -118,7 +115,7 @@ def vote(
 
 def _votes(
     lake: Lake, model: str, partitions: Sequence[Partition], settings: dict[str, Any]
-) -> dict[Partition, pa.Table]:
+) -> list[pa.Table]:
     """Count the votes of all the partitions at once: one scan, not one per night."""
     nights = [int(partition["night"]) for partition in partitions]
     rows = run_sql(
@@ -134,10 +131,10 @@ def _votes(
     )
     values = rows.drop_columns(["camera", "night"])
     of_night = by_night(rows)
-    return {
-        partition: values[of_night.get((partition["camera"], partition["night"]), slice(0, 0))]
+    return [
+        values[of_night.get((partition["camera"], partition["night"]), slice(0, 0))]
         for partition in partitions
-    }
+    ]
 
 
 def _classes(partitions: Sequence[Partition]) -> list[str]:

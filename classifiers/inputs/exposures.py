@@ -8,11 +8,11 @@ and where in the focal plane the suspicious ones lie.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
@@ -35,6 +35,8 @@ from lake.store import Lake, Partition, read_file
 
 #: Quantiles over an exposure's CCDs of their deviation from its median vector.
 _QUANTILES = (0.0, 0.05, 0.95, 1.0)
+#: Values of CCDs' vectors that are summarised at once: what the cache holds.
+_BLOCK = 1 << 17
 #: Trees draw features by lot. The exposure's own vectors, few beside the summaries of its CCDs',
 #: stand so often that there are this many times as many values of them.
 _OWN = 1 / 3
@@ -96,14 +98,33 @@ def summarise(expnum: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
     exposures, counts = np.unique(expnum, return_counts=True)
     summaries = np.empty((len(exposures), 6 * vectors.shape[1]), dtype=np.float32)
     order = np.argsort(expnum, kind="stable")
-    for row, end in enumerate(np.cumsum(counts)):
-        ccds = order[end - counts[row] : end]
-        median = np.median(vectors[ccds], axis=0)
-        deviation = vectors[ccds] - median
-        spread = np.sqrt((deviation**2).mean(axis=0))
-        parts = [median[None], np.quantile(deviation, _QUANTILES, axis=0), spread[None]]
-        summaries[row] = np.concatenate(parts).ravel()
+    start = np.cumsum(counts) - counts
+    for count in np.unique(counts):
+        alike = np.flatnonzero(counts == count)
+        size = max(_BLOCK // (count * vectors.shape[1]), 1)
+        for some in np.split(alike, range(size, len(alike), size)):
+            ccds = order[start[some, None] + np.arange(count)]
+            summaries[some] = _summaries(vectors[ccds])
     return exposures, summaries
+
+
+def _summaries(vectors: np.ndarray) -> np.ndarray:
+    """Return the summaries, (n, 6 d), of exposures of as many CCDs, (n, n_ccds, d).
+
+    The same bits as numpy's median and quantiles, from one sorting for all of them.
+    """
+    last = vectors.shape[1] - 1
+    ranked = np.sort(vectors, axis=1)
+    median = ranked[:, [last // 2, (last + 1) // 2]].mean(axis=1, keepdims=True)
+    place = np.array(_QUANTILES) * last
+    below = place.astype(np.intp)
+    share = (place - below)[:, None]
+    low = ranked[:, below] - median
+    high = ranked[:, np.minimum(below + 1, last)] - median
+    step = high - low
+    quantiles = np.where(share < 0.5, low + step * share, high - step * (1 - share))
+    spread = np.sqrt(((vectors - median) ** 2).mean(axis=1, keepdims=True))
+    return np.concatenate([median, quantiles, spread], axis=1).reshape(len(vectors), -1)
 
 
 def summarise_classes(
@@ -156,11 +177,11 @@ def focal_plane_cells(lake: Lake, partition: Partition) -> dict[int, int]:
     for table in reversed(tables):
         if not set(COLUMNS) <= set(pq.read_schema(table.path).names):
             continue
-        rows = read_file(table.path, ["expnum", *COLUMNS]).to_pylist()
-        if not rows:
+        rows = read_file(table.path, ["expnum", *COLUMNS])
+        if not rows.num_rows:
             continue
-        most = Counter(row["expnum"] for row in rows).most_common(1)[0][0]
-        plane = layout([row for row in rows if row["expnum"] == most])
+        numbers, counts = np.unique(rows["expnum"].to_numpy(), return_counts=True)
+        plane = layout(rows.filter(pc.field("expnum") == numbers[counts.argmax()]).to_pylist())
         if plane.places:
             return {
                 place.ccdnum: _cell((place.x + place.width / 2) / plane.width)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classifiers import estimators, judge, surprise
+from classifiers import estimators, judge, judged, surprise
 from classifiers.forest import Deviations
 from classifiers.inputs.features import Features, Layout
 from classifiers.inputs.held import HeldVectors
@@ -80,6 +80,29 @@ def test_model_is_the_same_bits_and_comes_back(make_survey: MakeSurvey) -> None:
         loaded.judge.probabilities(summaries), models[0].judge.probabilities(summaries)
     )
     assert loaded.fingerprint == models[0].fingerprint
+
+
+def test_a_learned_vote_does_not_depend_on_which_nights_are_judged_together(
+    make_survey: MakeSurvey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = make_survey(n_nights=5, n_exposures=6, signal=1.0).lake
+    monkeypatch.setattr(judge, "TREES", 20)
+    train(lake, "toy", "m", judge=True)
+    predict(lake, "m")
+    asked = []
+    found = []
+    for at_once in (1, 13, 10_000):
+        monkeypatch.setattr(judged, "_AT_ONCE", at_once)
+        summary = vote(lake, "m", rule="learned", force=True)
+        asked.append((summary.done, summary.n_exposures))
+        found.append([part.path.read_bytes() for part in lake.partitions("votes", model="m")])
+    assert asked == [(5, 30)] * 3
+    assert found[0] == found[1] == found[2]
+    # The votes of each night are of its own exposures.
+    for partition in lake.partitions("votes", model="m"):
+        keys = dict(partition.keys)
+        voted, predicted = (lake.read(name, keys)["expnum"] for name in ("votes", "predictions"))
+        assert voted.to_pylist() == sorted(set(predicted.to_pylist()))
 
 
 def test_learned_vote_is_refused_where_it_cannot_be(make_survey: MakeSurvey) -> None:

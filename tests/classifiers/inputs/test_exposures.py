@@ -31,6 +31,21 @@ def test_summary_tells_one_ccd_from_all() -> None:
     assert (spread[2] > spread[0]).all()
 
 
+def test_a_summary_is_numpys_bit_for_bit_whatever_the_number_of_ccds() -> None:
+    rng = np.random.default_rng(1)
+    expnum = rng.permutation(np.repeat(np.arange(60), rng.choice([1, 2, 3, 20, 61], 60)))
+    vectors = rng.normal(size=(len(expnum), 300)).astype(np.float16).astype(np.float32)
+    vectors[:, :50] = vectors[:, :50].round()
+    for number, summary in zip(*summarise(expnum, vectors), strict=True):
+        mine = vectors[expnum == number]
+        median = np.median(mine, axis=0)
+        deviation = mine - median
+        quantiles = np.quantile(deviation, [0, 0.05, 0.95, 1], axis=0)
+        spread = np.sqrt((deviation**2).mean(axis=0))
+        expected = np.concatenate([median[None], quantiles, spread[None]]).astype(np.float32)
+        np.testing.assert_array_equal(summary, expected.ravel())
+
+
 def test_classes_tell_how_many_ccds_are_bad_and_where() -> None:
     cell = np.tile(np.repeat(np.arange(9), 2), 3)  # two CCDs in each part of the focal plane
     expnum = np.repeat([7, 8, 9], 18)
