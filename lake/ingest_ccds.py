@@ -99,17 +99,19 @@ def ingest(
 
     Parameters
     ----------
-    camera : camera of tables that have no such column.
+    camera : camera of tables that have no such column, or of rows where it is blank.
     sfd_dir : folder of the SFD dust maps, for tables without ``ebv``.
     force : read files that did not change since they were last ingested.
     progress : called with (rows read, rows in all) of the file at hand.
 
     Raises
     ------
-    SurveyError : a file that is missing, not FITS, truncated, or lacks a needed column. Files
-        before it in `files` are then ingested, it and those after it are not.
+    SurveyError : a file that is missing, not FITS, truncated, lacks a needed column, holds values
+        that do not fit theirs, or is of another camera. Files before it in `files` are then
+        ingested, it and those after it are not.
     """
     paths.check_name("release", release)
+    camera = camera.lower() if camera else None
     summary = CcdSummary()
     settings = {"release": release, "camera": camera, "sfd": sfd_dir is not None}
     for path in files:
@@ -287,10 +289,19 @@ class _Spill:
         dated = np.isfinite(mjd) & (mjd > 0) & (mjd < LATEST_MJD)
         days = np.floor(np.where(dated, mjd, 0.5) - 0.5).astype(np.int64)
         words = (
-            constant(self.camera, len(rows)) if self.camera else chunk["camera"].combine_chunks()
+            chunk["camera"].combine_chunks()
+            if "camera" in chunk.column_names
+            else constant(self.camera or "", len(rows))
         )
         codes = words.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        cameras = [word.lower() or "unknown" for word in words.dictionary.to_pylist()]
+        cameras = [
+            word.lower() or self.camera or "unknown" for word in words.dictionary.to_pylist()
+        ]
+        if self.camera and (others := sorted({*cameras} - {self.camera})):
+            raise SurveyError(
+                f"{self.path}: --camera {self.camera}, but its column camera says "
+                f"{', '.join(others)}; leave --camera out"
+            )
         numbers = self._ccd_numbers(chunk, codes, cameras)
         reasons = np.select(
             [expnums == 0, expnums < 0, ~dated, numbers <= 0],

@@ -214,6 +214,18 @@ def test_a_camera_can_be_named_for_tables_without_one(
     assert lake.read("ccds", keys)["ccdnum"].to_pylist() == [1, 2, 3]
 
 
+def test_a_named_camera_does_not_overrule_the_tables_own(
+    lake: Lake, write: Callable[..., Path]
+) -> None:
+    names = np.array(["CCD1", "CCD2", "CCD3"] * 2, "S4")
+    path = write(ccd_table(camera=np.array(["90Prime", ""] * 3, "S7"), ccdname=names))
+    with pytest.raises(SurveyError, match="--camera mosaic, but its column camera says 90prime"):
+        ingest(lake, [path], "dr9", camera="mosaic")
+    assert list(lake.root.rglob("*")) == []
+    assert ingest(lake, [path], "dr9", camera="90Prime").ccds == 6
+    assert {partition["camera"] for partition in lake.partitions("ccds")} == {"90prime"}
+
+
 @pytest.fixture
 def sfd_dir(tmp_path: Path) -> Path:
     """Dust maps of one reddening a hemisphere."""
