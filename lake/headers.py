@@ -93,7 +93,7 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
         headers.errors.append((None, f"not an image but a product of type {product}"))
         return
     instrument = _text(primary, "INSTRUME") or ""
-    headers.camera = headers.camera or CAMERAS.get(instrument.lower())
+    headers.camera = CAMERAS.get(instrument.lower(), headers.camera)
     headers.expnum = _exposure_number(headers.camera, primary)
     headers.mjd_obs = _number(primary, "MJD-OBS")
     if headers.camera is None:

@@ -290,6 +290,14 @@ def test_a_camera_can_be_named(lake: Lake, tmp_path: Path) -> None:
     assert [row["ccdnum"] for row in rows(lake, camera="hsc")] == [12]
 
 
+def test_a_named_camera_does_not_overrule_the_header(lake: Lake, tmp_path: Path) -> None:
+    write_image(tmp_path / "a_ooi.fits", ("ccd3",), INSTRUME="mosaic3", EXPNUM=75)
+    write_image(tmp_path / "b_ooi.fits", ("ccd12",), INSTRUME="HSC", EXPNUM=76)
+    assert ingest_images(lake, tmp_path, "new", camera="hsc").ccds == 2
+    assert [row["expnum"] for row in rows(lake, camera="mosaic")] == [75]
+    assert [row["expnum"] for row in rows(lake, camera="hsc")] == [76]
+
+
 def test_the_telescope_and_the_reference_pixel_stand_in_for_the_boresight(
     lake: Lake, tmp_path: Path
 ) -> None:
