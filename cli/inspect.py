@@ -87,13 +87,14 @@ def inspect(
 ) -> None:
     """Serve the web page on which people look at a round and judge."""
     try:
-        from inspector.serve import serve
+        from inspector.serve import check_images, serve
     except ModuleNotFoundError as error:
         raise SurveyError(
             f"the page needs {error.name}, which is not installed: pip install 'survey-qa[inspect]'"
         ) from error
 
     lake = session(context).lake()
+    check_images(images)  # a round that is made is frozen, and cannot be made again
     round = _open_or_make(lake, round_name, model, query, param or [], query_dir, select, release)
     serve(round, images, host, port, token, model, int(cache_size * 1e9), workers, say=say)
 
@@ -169,6 +170,8 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
         for name, values, kind in zip(names, columns, kinds, strict=True)
     }
     emit(pa.table(table), form, output)
+    if not rows:
+        say("no rounds yet: survey-qa inspect or survey-qa select makes one")
 
 
 def close(

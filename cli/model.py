@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name of the model.")]
 Context = StrEnum("Context", ["none", "exposure", "band"])
-MinProbability = Annotated[float, typer.Option(help="Least probability of a bad CCD that counts.")]
-MinFraction = Annotated[float, typer.Option(help="Share of bad CCDs that makes an exposure bad.")]
+MinProbability = Annotated[
+    float, typer.Option(min=0, max=1, help="Least probability of a bad CCD that counts.")
+]
+MinFraction = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of bad CCDs that makes an exposure bad.")
+]
 Classifier = StrEnum(
     "Classifier",
     {"knn": "knn", "two_step": "two-step", "logistic": "logistic", "boosted": "boosted"},

@@ -82,20 +82,21 @@ def night(
     that has changed is read again, and `is_new` marks what this run has found. Nothing that fails
     ends the run: it is counted, and in the table `failures`.
     """
+    import pyarrow as pa
+
+    from classifiers.model import read_card
+    from classifiers.predict import predict
+    from classifiers.vote import vote
+    from embedders.engine import run
+    from lake.ingest_images import ingest_images
+
     lake = session(context).lake()
+    card = read_card(lake, model)
+    drawn = ccds_to_draw(ccds_per_exposure)
+    # A model's vectors are checked before the night's are made: there is no time to lose.
+    options = _options(card, model, weights or (), device, precision and precision.value)
+    rule_name = _rule(card, model, rule)
     with _ending_well(), _alone(lake, directory, model):
-        import pyarrow as pa
-
-        from classifiers.model import read_card
-        from classifiers.predict import predict
-        from classifiers.vote import vote
-        from embedders.engine import run
-        from lake.ingest_images import ingest_images
-
-        card = read_card(lake, model)
-        drawn = ccds_to_draw(ccds_per_exposure)
-        # A model's vectors are checked before the night's are made: there is no time to lose.
-        options = _options(card, model, weights or (), device, precision and precision.value)
         if _is_empty(directory):
             say(f"{directory}: no file yet")
             return
@@ -151,7 +152,7 @@ def night(
             vote(
                 lake,
                 model,
-                rule=rule.value if rule else _rule(card),
+                rule=rule_name,
                 min_probability=min_probability,
                 min_fraction=min_fraction,
                 partitions=partitions,
@@ -298,8 +299,14 @@ def _fitting(
     )
 
 
-def _rule(card: dict[str, Any]) -> str:
-    return "share" if card["exposures"] is None else "learned"
+def _rule(card: dict[str, Any], model: str, asked: Rule | None) -> str:
+    """Return the rule to vote by; raises `SurveyError` for one that the model has not learned."""
+    has_judge = card["exposures"] is not None
+    if asked is Rule.learned and not has_judge:
+        raise SurveyError(
+            f"model {model} cannot judge exposures; train it with --judge, or take --rule share"
+        )
+    return asked.value if asked else "learned" if has_judge else "share"
 
 
 def _folders(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -27,7 +28,8 @@ class ImageCache:
         self.limit = limit
         self._lock = Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
         files = [(path, path.stat()) for path in folder.glob("*.jpg")]
         for path, status in sorted(files, key=lambda item: item[1].st_mtime):
             self._sizes[path.stem] = status.st_size
@@ -72,7 +74,8 @@ class ImageCache:
             temporary.write_bytes(image)
             temporary.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             return
         with self._lock:
             self._sizes[key] = len(image)
@@ -80,7 +83,8 @@ class ImageCache:
             excess = self.size - self.limit
             while excess > 0 and self._sizes:
                 oldest, size = self._sizes.popitem(last=False)
-                self._path(oldest).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._path(oldest).unlink()
                 excess -= size
 
     def _path(self, key: str) -> Path:

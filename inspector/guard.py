@@ -67,7 +67,9 @@ def read_secret(root: Path) -> bytes:
             file.write(secret)
             return secret
     except OSError as error:
-        raise SurveyError(f"{path}: {error.strerror or error}") from error
+        raise SurveyError(
+            f"{path}: {error.strerror or error}; inspecting keeps sessions and verdicts in the lake"
+        ) from error
 
 
 @dataclass(frozen=True)

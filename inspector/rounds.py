@@ -260,9 +260,15 @@ def located(
     """Return subjects of `rows` (camera, expnum, ccdnum, class, probability, why, cells).
 
     Each is found in the CCD tables of `release`, by default in the last by name that has it.
+
+    Raises `SurveyError` for a release that the lake does not have.
     """
     from queries.engine import connect
 
+    releases = {partition["release"] for partition in lake.partitions("exposures")}
+    if release is not None and release not in releases:
+        known = ", ".join(sorted(releases)) or "none"
+        raise SurveyError(f"--release {release}: the lake has no such release ({known})")
     unique: dict[tuple[str, int, int], dict[str, Any]] = {}
     for row in rows:
         key = (row.get("camera") or "decam", int(row["expnum"]), int(row.get("ccdnum") or 0))

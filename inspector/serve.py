@@ -24,6 +24,12 @@ IMAGES = ".inspection-images"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+def check_images(folder: Path) -> None:
+    """Raise `SurveyError` where there is no folder of images."""
+    if not folder.is_dir():
+        raise SurveyError(f"--images {folder}: no such folder")
+
+
 def build_app(
     round: Round,
     images: Path,
@@ -46,8 +52,7 @@ def build_app(
     ------
     SurveyError : the image folder is missing, or the model has no predictions.
     """
-    if not images.is_dir():
-        raise SurveyError(f"--images {images}: no such folder")
+    check_images(images)
     lake = round.lake
     facts = Facts(lake, find_model(lake, model or round.origin.get("model")))
     listed = sorted({p["night"] for p in lake.partitions("labels")})
@@ -114,5 +119,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return listening
     except (OSError, OverflowError) as error:
         raise SurveyError(
-            f"cannot serve on {host}:{port}: {error}; choose another --port"
+            f"cannot serve on {host}:{port}: {_reason(error)}; choose another --host or --port"
         ) from error
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

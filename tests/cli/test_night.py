@@ -274,6 +274,16 @@ def test_bad_input_is_told_in_one_line(
     assert says in last
 
 
+def test_a_rule_that_was_not_learned_is_refused_before_any_image_is_read(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    before = observatory.versions()
+    incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
+    assert observatory.night(incoming, "--rule", "learned").exit_code == 1
+    assert observatory.night(incoming, "--min-probability", 2).exit_code == 2
+    assert observatory.versions() == before
+
+
 def test_vectors_of_other_settings_are_refused_before_any_image_is_read(
     observatory: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from inspector.rounds import load
+from inspector.rounds import load, round_names
 from lake.errors import SurveyError
 from lake.store import Lake
 from tests.inspector.conftest import MODEL, Survey, make_round
@@ -56,6 +56,11 @@ def test_a_table_becomes_a_round_is_merged_and_comes_back(lake: Lake, tmp_path: 
         (["inspect", "--round", "x", "--images", ".", "--query", "q"], "no query 'q'"),
         (["inspect", "--round", "a/b", "--images", ".", "--model", MODEL], "use letters"),
         (["inspect", "--round", "first", "--images", "none"], "none: no such folder"),
+        (["inspect", "--round", "x", "--images", "none", "--model", MODEL], "none: no such folder"),
+        (
+            ["inspect", "--round", "x", "--images", ".", "--model", MODEL, "--release", "dr0"],
+            "--release dr0: the lake has no such release (sim)",
+        ),
         (["inspect", "--round", "first", "--images", ".", "--query", "q"], "exists and is frozen"),
     ],
 )
@@ -64,6 +69,7 @@ def test_what_goes_wrong_is_told(survey: Survey, arguments: list[str], says: str
     error = survey_qa(survey.lake, *arguments).exception
     assert isinstance(error, SurveyError)
     assert says in str(error)
+    assert round_names(survey.lake) == ["first"]
 
 
 def test_a_round_is_made_of_a_query_of_ones_own(

@@ -187,6 +187,13 @@ def drawn(survey: Survey, use: Callable[[Renderer, Layout], Awaitable[bytes]]) -
     return Image.open(io.BytesIO(asyncio.run(run())))
 
 
+def test_a_cache_that_cannot_be_written_keeps_nothing_and_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = ImageCache(tmp_path / "file" / "images", 1000)
+    cache.put("a", b"image")
+    assert cache.get("a") is None
+
+
 def test_a_mosaic_holds_every_ccd_in_its_place(survey: Survey) -> None:
     async def use(renderer: Renderer, found: Layout) -> bytes:
         one, other = await asyncio.gather(
