@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,17 @@ from classifiers import estimators
 from classifiers.class_weight import NONE
 from classifiers.class_weight import parse as parse_class_weight
 from classifiers.division import divide, fit_part, probabilities_of
-from classifiers.evaluation.metrics import Scores, score
+from classifiers.evaluation.metrics import Scores, score, score_decided
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, ccd_keys, read_sample
 from classifiers.model import read_card
 from classifiers.processes import in_processes
 from classifiers.progress import Progress
 from lake.errors import SurveyError
-from lake.store import Lake
+from lake.store import Lake, Record, digest
 
+TABLE = "comparisons"
+STAGE = "compare"
 #: Scores that are compared, in the order of the table.
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "bad_f1", "coverage")
 _BY_CLASS = ("precision", "recall", "f1")
@@ -78,6 +81,46 @@ class Trial:
             wrong = self.every.confusion[0, 1:].sum() + self.every.confusion[1:, 0].sum()
             return float(2 * bad / (2 * bad + wrong))
         return float(getattr(self.every, metric))
+
+
+class _Fits:
+    """Fits of one contender: a partition of the table, written anew with each."""
+
+    def __init__(self, lake: Lake, contender: Contender, record: Record) -> None:
+        self._lake, self._record = lake, record
+        self._keys = {"contender": digest(record.settings)}
+        self._about = contender.to_dict()
+        self._rows: dict[int, dict[str, Any]] = {}
+        if lake.is_current(TABLE, self._keys, record):
+            rows = lake.read(TABLE, self._keys).to_pylist()
+            self._rows = {row["seed"]: row for row in rows}
+
+    def __contains__(self, seed: int) -> bool:
+        return seed in self._rows
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a fit, what `_fit` returned, and commit it."""
+        self._rows[row["seed"]] = {**self._about, **row}
+        rows = pa.Table.from_pylist(list(self._rows.values()))
+        self._lake.write(TABLE, self._keys, rows, self._record)
+
+    def trial(self, seed: int) -> Trial:
+        """Return the scores of a fit: they follow from the counts alone."""
+        row = self._rows[seed]
+        classes, cut = tuple(row["classes"]), row["min_probability"]
+        sure = np.array(row["sure"])
+        counts = np.concatenate([sure, np.array(row["confusion"]) - sure])
+        cells = np.repeat(np.tile(np.arange(len(sure)), 2), counts)
+        truth, called = np.divmod(cells, len(classes))
+        passes = np.arange(len(cells)) < sure.sum()
+
+        def scores(least: float) -> Scores:
+            surety = np.where(passes, 1.0, -1.0) if least else None
+            return replace(
+                score_decided(classes, truth, called, surety=surety), min_probability=least
+            )
+
+        return Trial(scores(0.0), scores(cut))
 
 
 @dataclass(frozen=True)
@@ -189,6 +232,9 @@ def compare(
 ) -> Comparison:
     """Train and score all contenders on the same CCDs, divided in the same ways. Saves no model.
 
+    Every fit is a row of the table `comparisons` as soon as it is scored: run again, what was
+    interrupted goes on, and further seeds or contenders are all that is fitted.
+
     Parameters
     ----------
     release, sources, nights, good, max_ebv, split, test_fraction : as for `classifiers.train`.
@@ -213,23 +259,41 @@ def compare(
     seeds = range(seed, seed + n_seeds)
     any_sample = next(iter(samples.values()))
     divisions = [divide(any_sample, split, test_fraction, number) for number in seeds]
-    tasks = [(one, number) for one in contenders for number in range(n_seeds)]
-    if progress is not None:
-        progress(0, len(tasks))
-    calls = [
-        delayed(_trial)(one, samples[one.features], divisions[n], seeds[n], min_probability)
-        for one, n in tasks
+    rows = _rows_digest(any_sample)
+    common = {"split": split, "test_fraction": test_fraction, "min_probability": min_probability}
+    fits = []
+    for one in contenders:
+        settings = {**common, "first_seed": seed, "contender": asdict(one)}
+        inputs = {"sample": samples[one.features].fingerprint, "rows": rows}
+        fits.append(_Fits(lake, one, Record(STAGE, settings, inputs)))
+    waiting = [
+        (place, number)
+        for place in range(len(contenders))
+        for number in range(n_seeds)
+        if seeds[number] not in fits[place]
     ]
-    trials: list[Trial] = []
-    for trial in in_processes(calls, workers, ordered=True):
-        trials.append(trial)
+    n_fits = len(contenders) * n_seeds
+    if progress is not None:
+        progress(n_fits - len(waiting), n_fits)
+    calls = [
+        delayed(_fit)(
+            place,
+            contenders[place],
+            samples[contenders[place].features],
+            divisions[number],
+            seeds[number],
+            min_probability,
+        )
+        for place, number in waiting
+    ]
+    results = in_processes(calls, workers, ordered=False)
+    for done, (place, row) in enumerate(results, start=n_fits - len(waiting) + 1):
+        fits[place].add(row)
         if progress is not None:
-            progress(len(trials), len(tasks))
+            progress(done, n_fits)
     return Comparison(
         contenders=tuple(contenders),
-        trials=tuple(
-            tuple(trials[start : start + n_seeds]) for start in range(0, len(trials), n_seeds)
-        ),
+        trials=tuple(tuple(one.trial(number) for number in seeds) for one in fits),
         n_train=tuple(int((~held_out).sum()) for held_out in divisions),
         n_test=tuple(int(held_out.sum()) for held_out in divisions),
         n_left_out=n_left_out,
@@ -306,9 +370,18 @@ def _same_ccds(read: Mapping[Features, Sample]) -> tuple[dict[Features, Sample],
     return taken, len(set().union(*keys.values())) - len(common)
 
 
-def _trial(
-    contender: Contender, sample: Sample, held_out: np.ndarray, seed: int, cut: float
-) -> Trial:
+def _rows_digest(sample: Sample) -> str:
+    """Return a hash of the CCDs of a sample, their labels and nights."""
+    keys = ccd_keys(sample.expnum, sample.ccdnum)
+    numbers = [keys.tolist(), sample.labels.tolist(), sample.night.tolist()]
+    return digest([*numbers, sample.weights.tolist(), sample.nights, sample.classes])
+
+
+def _fit(
+    place: int, contender: Contender, sample: Sample, held_out: np.ndarray, seed: int, cut: float
+) -> tuple[int, dict[str, Any]]:
+    """Fit a contender on what is not held out; return its place and the counts of the rest."""
+    start = time.perf_counter()
     good_first = contender.classifier in estimators.GOOD_FIRST
     learn, test = sample.take(~held_out), sample.take(held_out)
     estimator = fit_part(
@@ -316,16 +389,20 @@ def _trial(
     )
     shares = probabilities_of(estimator, test)
 
-    def scores(least: float) -> Scores:
-        return score(
-            test.classes,
-            test.labels,
-            shares,
-            min_probability=least,
-            good_first=good_first,
+    def counts(least: float) -> list[int]:
+        scores = score(
+            test.classes, test.labels, shares, min_probability=least, good_first=good_first
         )
+        return [int(count) for count in scores.confusion.ravel()]
 
-    return Trial(scores(0.0), scores(cut))
+    return place, {
+        "seed": seed,
+        "classes": list(test.classes),
+        "confusion": counts(0.0),
+        "sure": counts(cut),
+        "min_probability": cut,
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def _mean(values: np.ndarray) -> float | None:

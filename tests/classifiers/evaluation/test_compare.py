@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from lake.store import Lake, read_file
 from tests.classifiers.conftest import fill_survey
 
 SEEDS = 3
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,26 @@ def survey_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         some = rows.filter(np.asarray(rows["ccdnum"]) <= 8)
         lake.write("embeddings", {**keys, "embedder": "last"}, some, record)
     return lake
+
+
+@pytest.fixture(autouse=True)
+def forgotten(survey_lake: Lake) -> None:
+    """What one test has fitted is of no help to another."""
+    forget(survey_lake)
+
+
+def forget(lake: Lake) -> None:
+    for partition in lake.partitions("comparisons"):
+        lake.remove("comparisons", dict(partition.keys))
+
+
+def fits(lake: Lake) -> list[dict[str, Any]]:
+    """Return the rows of the table, their times included."""
+    return [
+        {**dict(partition.keys), **row}
+        for partition in lake.partitions("comparisons")
+        for row in read_file(partition.path).to_pylist()
+    ]
 
 
 def row_of(rows: list[dict[str, Any]], **where: Any) -> Mapping[str, Any]:
@@ -97,6 +123,7 @@ def test_the_first_seed_is_a_training_and_any_number_of_processes_gives_the_same
 ) -> None:
     contenders = contenders_of(["toy"], ["knn", "logistic"])
     alone = compare(survey_lake, contenders, n_seeds=2, workers=1)
+    forget(survey_lake)
     both = compare(survey_lake, contenders, n_seeds=2, workers=2)
     assert alone.table().equals(both.table())
     assert alone.by_class().equals(both.by_class())
@@ -105,6 +132,70 @@ def test_the_first_seed_is_a_training_and_any_number_of_processes_gives_the_same
         assert trials[0].every.confusion.tolist() == trained.scores[0.0].confusion.tolist()
         assert trials[0].sure.confusion.tolist() == trained.scores[0.9].confusion.tolist()
     assert not survey_lake.partitions("searches")
+
+
+_COMPARISON = """
+import sys
+from classifiers.evaluation.compare import compare, contenders_of
+from lake.store import Lake
+
+contenders = contenders_of(["toy", "dim"], ["knn"])
+compare(Lake(sys.argv[1]), contenders, n_seeds=20, workers=1)
+"""
+
+
+def test_a_killed_comparison_goes_on_and_gives_the_same(survey_lake: Lake) -> None:
+    contenders = contenders_of(["toy", "dim"], ["knn"])
+    whole = compare(survey_lake, contenders, n_seeds=20, workers=1)
+    forget(survey_lake)
+    command = [sys.executable, "-c", _COMPARISON, str(survey_lake.root)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        end = time.monotonic() + 60
+        # Into the second contender, so that one is complete and another is not.
+        while len(fits(survey_lake)) <= 20:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = fits(survey_lake)
+    assert 20 < len(before) < 40
+    said: list[tuple[int, int]] = []
+    found = compare(
+        survey_lake,
+        contenders,
+        n_seeds=20,
+        workers=1,
+        progress=lambda done, total: said.append((done, total)),
+    )
+    assert said == [(done, 40) for done in range(len(before), 41)]
+    assert found.table().equals(whole.table()) and found.by_class().equals(whole.by_class())
+    # Rows keep their times: none was done again.
+    after = fits(survey_lake)
+    assert len(after) == 40 and all(row in after for row in before)
+
+
+def test_only_what_is_new_or_has_changed_is_fitted(survey_lake: Lake) -> None:
+    def n_fitted(names: list[str], **options: Any) -> int:
+        said: list[tuple[int, int]] = []
+        compare(
+            survey_lake,
+            contenders_of(names, ["knn"]),
+            workers=1,
+            progress=lambda done, total: said.append((done, total)),
+            **options,
+        )
+        return said[-1][0] - said[0][0]
+
+    assert n_fitted(["toy"], n_seeds=2) == 2
+    assert n_fitted(["toy"], n_seeds=2) == 0
+    assert n_fitted(["toy"], n_seeds=3) == 1
+    assert n_fitted(["toy", "dim"], n_seeds=3) == 3
+    assert n_fitted(["toy"], n_seeds=3, min_probability=0.5) == 3
+    assert n_fitted(["toy"], n_seeds=3, test_fraction=0.5) == 3
+    # Other CCDs: those that all contenders have.
+    assert n_fitted(["toy", "last"], n_seeds=3) == 6
 
 
 def test_all_are_scored_on_the_ccds_that_all_have(survey_lake: Lake) -> None:
