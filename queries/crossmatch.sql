@@ -10,24 +10,58 @@ masks as (
 
 ),
 
-compared as (
+voted as (
 
     select
         exposures.release,
-        votes.camera,
-        votes.expnum,
+        exposures.camera,
+        exposures.night,
+        exposures.expnum,
         votes.class,
         votes.is_bad as ours,
         coalesce(exposures.ccd_cuts & masks.mask, 0) as cuts,
-        -- An exposure counts as rejected when legacypipe cuts this share of its CCDs.
-        cuts <> 0
-        and exposures.n_cut > 0
-        and exposures.n_cut >= $min_fraction::double * exposures.n_ccds as theirs
+        coalesce(exposures.ccd_cuts, 0) <> cuts as has_ignored,
+        exposures.n_cut,
+        exposures.n_ccds
     from votes
     inner join exposures using (camera, night, expnum)
     cross join masks
     where votes.model = $model
         and (len($releases::varchar[]) = 0 or list_contains($releases, exposures.release))
+
+),
+
+-- Where some CCDs have ignored bits, those with others are counted one by one.
+recounted as (
+
+    select
+        ccds.release,
+        ccds.camera,
+        ccds.expnum,
+        count(*) filter (where ccds.ccd_cuts & masks.mask <> 0) as n_cut
+    from ccds
+    semi join (
+        select release, camera, night, expnum from voted where cuts <> 0 and has_ignored
+    ) as mixed using (release, camera, night, expnum)
+    cross join masks
+    group by ccds.release, ccds.camera, ccds.expnum
+
+),
+
+compared as (
+
+    select
+        voted.release,
+        voted.class,
+        voted.ours,
+        voted.cuts,
+        coalesce(recounted.n_cut, voted.n_cut) as cut_ccds,
+        -- An exposure counts as rejected when legacypipe cuts this share of its CCDs.
+        voted.cuts <> 0
+        and cut_ccds > 0
+        and cut_ccds >= $min_fraction::double * voted.n_ccds as theirs
+    from voted
+    left join recounted using (release, camera, expnum)
 
 ),
 

@@ -60,6 +60,7 @@ _SQL_TYPES = {
     pa.float32(): "float",
     pa.float64(): "double",
     pa.list_(pa.string()): "varchar[]",
+    pa.list_(pa.int64()): "bigint[]",
     pa.list_(pa.float32()): "float[]",
     VECTOR: "float[]",
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import pytest
 
 from lake.errors import SurveyError
@@ -23,14 +26,17 @@ def full(lake: Lake) -> Lake:
 def expected(lake: Lake, release: str, min_fraction: float) -> dict[tuple[str, str], list[int]]:
     rows = run_sql(
         lake,
-        "select v.class, v.is_bad, e.ccd_cuts, e.n_cut, e.n_ccds from votes v "
-        "join exposures e using (camera, night, expnum) where release = $r",
+        "select v.class, v.is_bad, list(c.ccd_cuts) as cuts from votes v "
+        "join ccds c using (camera, night, expnum) where release = $r "
+        "group by camera, night, expnum, v.class, v.is_bad",
         {"r": release},
     ).to_pylist()
     counts: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        cuts = row["ccd_cuts"] & ~DEPTH_CUTS
-        theirs = cuts != 0 and row["n_cut"] >= min_fraction * row["n_ccds"]
+        of_ccds = [(cuts or 0) & ~DEPTH_CUTS for cuts in row["cuts"]]
+        cuts = functools.reduce(operator.or_, of_ccds)
+        n_cut = sum(cut != 0 for cut in of_ccds)
+        theirs = cuts != 0 and n_cut >= min_fraction * len(of_ccds)
         slices = [("all", "all"), ("class", row["class"])]
         slices += [("bit", name) for bit, name in enumerate(bit_names()) if cuts >> bit & 1]
         for key in slices:
