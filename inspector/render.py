@@ -12,7 +12,7 @@ import itertools
 import multiprocessing
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -37,7 +37,9 @@ MAX_WAITING = 600
 MAX_KEPT = 6
 #: Drawings that may be asked for at once.
 MAX_DRAWING = 200
-_VERSION = 1
+#: Grey of the cross over a CCD that cannot be read.
+_CROSS = 110
+_VERSION = 2
 
 Pixels = NDArray[np.float32]
 
@@ -210,7 +212,8 @@ class Renderer:
         ccds = {number: each for number, each in found.items() if not isinstance(each, str)}
         if not ccds:
             raise NoImage(next((text for text in found.values() if isinstance(text, str)), ""))
-        return await self._in_thread(_draw_mosaic, exposure, ccds, stretch)
+        unreadable = found.keys() - ccds.keys()
+        return await self._in_thread(_draw_mosaic, exposure, ccds, unreadable, stretch)
 
     def _exposure(self, layout: Layout, size: int, ahead: bool) -> Exposure:
         """Return the exposure being read, having asked for it where it was not."""
@@ -228,7 +231,13 @@ class Renderer:
         for place in layout.places:
             files.setdefault(place.file, []).append(place)
         for name, places in files.items():
-            path = self._path(name)
+            try:
+                path = self._path(name)
+            except NoImage as error:
+                told = asyncio.get_running_loop().create_future()
+                told.set_result({place.ccdnum: str(error) for place in places})
+                exposure.ccds |= {place.ccdnum: told for place in places}
+                continue
             for batch in _outwards(places, CCDS_PER_TASK):
                 wanted = [(place.ccdnum, place.ccdname, place.hdu) for place in batch]
                 task = self._submit(level, order, read_binned, str(path), wanted, exposure.binning)
@@ -305,8 +314,17 @@ class Renderer:
         return path
 
     def _key(self, layout: Layout, size: int, stretch: Stretch) -> str:
-        paths = {self._path(name) for name in {place.file for place in layout.places}}
-        prints = sorted((str(path), _fingerprint(path)) for path in paths)
+        """Return the key of a mosaic; raises `NoImage` where there is not one of its files."""
+        prints, missing = [], []
+        for name in sorted({place.file for place in layout.places}):
+            try:
+                path = self._path(name)
+                prints.append((str(path), _fingerprint(path)))
+            except NoImage as error:
+                missing.append(error)
+                prints.append((name, "missing"))
+        if len(missing) == len(prints):
+            raise missing[0]
         return ImageCache.key(_VERSION, prints, layout.places, layout.binning(size), stretch)
 
 
@@ -343,7 +361,9 @@ def _outwards(places: list[Place], size: int) -> list[list[Place]]:
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) -> bytes:
+def _draw_mosaic(
+    exposure: Exposure, ccds: dict[int, Pixels], unreadable: Set[int], stretch: Stretch
+) -> bytes:
     layout, binning = exposure.layout, exposure.binning
     # Every CCD counts the same, also the one whose values are far off.
     sample = np.concatenate(
@@ -362,4 +382,18 @@ def _draw_mosaic(exposure: Exposure, ccds: dict[int, Pixels], stretch: Stretch) 
         top = min(round(place.top * height), height - tile.shape[0])
         left = min(round(place.left * width), width - tile.shape[1])
         canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    for place in layout.places:
+        if place.ccdnum in unreadable:
+            _cross_out(canvas, place)
     return to_jpeg(canvas)
+
+
+def _cross_out(canvas: NDArray[np.uint8], place: Place) -> None:
+    """Draw a cross where a CCD would be: black alone could be taken for what it saw."""
+    height, width = canvas.shape
+    top, left = place.top * height, place.left * width
+    steps = np.linspace(0, 1, max(height, width))
+    rows = np.clip(top + steps * place.height * height, 0, height - 1).astype(int)
+    for along in (steps, 1 - steps):
+        columns = np.clip(left + along * place.width * width, 0, width - 1).astype(int)
+        canvas[rows, columns] = _CROSS

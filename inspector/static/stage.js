@@ -98,7 +98,8 @@ async function draw() {
   }
   imageState("…");
   shownSince = performance.now();
-  if (!shown.ready && !ahead.has(address(shown.key, "mosaic"))) drawPartly(isWanted);
+  let over = false;
+  if (!shown.ready && !ahead.has(address(shown.key, "mosaic"))) drawPartly(() => !over && isWanted());
   try {
     const image = await load(address(shown.key, "mosaic"), isWanted);
     if (!image) return;
@@ -108,6 +109,8 @@ async function draw() {
     sky.dataset.milliseconds = Math.round(performance.now() - shownSince);
   } catch (error) {
     imageState(error.message);
+  } finally {
+    over = true;
   }
 }
 

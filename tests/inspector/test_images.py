@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_a_mosaic_holds_every_ccd_in_its_place(survey: Survey) -> None:
     # 62 CCDs of 64 x 128 and nothing between them.
     assert mask.sum() == pytest.approx(62 * 64 * 128, rel=0.05)
     assert not mask[:20, :20].any()
+
+
+def test_a_ccd_that_cannot_be_read_is_crossed_out_and_the_others_are_shown(
+    survey: Survey,
+) -> None:
+    async def use(renderer: Renderer, found: Layout) -> bytes:
+        first, other, *_ = found.places
+        lost = replace(other, file="nowhere.fits.fz")
+        pair = replace(found, places=(replace(first, top=0.0), replace(lost, top=0.5)))
+        with pytest.raises(NoImage, match="no such file"):
+            await renderer.mosaic(replace(found, places=(lost,)), 900, "zscale")
+        return await renderer.mosaic(pair, 900, "zscale")
+
+    image = np.asarray(drawn(survey, use))
+    above, below = (half > 30 for half in np.array_split(image, 2))
+    # Two lines, a pixel wide.
+    assert 0 < below.sum() < 0.2 * above.sum()
 
 
 def test_nothing_outside_the_image_folder_is_read(survey: Survey) -> None:
