@@ -16,12 +16,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -29,40 +26,31 @@ import pyarrow as pa
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from bench import made
 from classifiers import estimators
 from classifiers.inputs.features import Layout
 from classifiers.inputs.vectors import in_chunks
 from classifiers.model import save_model
-from lake.store import Lake, Record, digest
+from lake.store import Lake, digest
 
-DIMENSION, CLASSES = 768, 12
-RELEASE, NIGHTS, CCDS = 5_672_660, 2_400, 20
+CLASSES = 12
+RELEASE, NIGHTS = 5_672_660, 2_400
 #: What a release may take.
 MINUTES, GIB = 15, 4
-_MODEL, _EMBEDDER, _SETTINGS = "bench", "made", {"version": 1}
-_FIRST_NIGHT = date(2013, 1, 1)
+_MODEL = "bench"
 
 
 def vectors(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `n` vectors (n, 768) float32 in 12 classes that overlap, and their labels.
-
-    Their variance falls over some 30 directions as that of image embeddings does.
-    """
-    fixed = np.random.default_rng(0)
-    basis = np.linalg.qr(fixed.normal(size=(DIMENSION, 30)))[0].T
-    widths = 1.5 * np.arange(1, 31) ** -0.7
-    centres = fixed.normal(size=(CLASSES, 30)) * widths * 1.5
+    """Return `n` vectors (n, 768) float32 in 12 classes that overlap, and their labels."""
     labels = rng.integers(0, CLASSES, n)
-    inner = centres[labels] + rng.normal(size=(n, 30)) * widths
-    noise = 0.02 * rng.standard_normal((n, DIMENSION), dtype=np.float32)
-    return (inner @ basis).astype(np.float32) + noise, labels
+    return made.vectors(rng, labels, CLASSES), labels
 
 
 def fitted(n: int) -> tuple[Pipeline, np.ndarray]:
     """Return the paper's classifier, fitted to `n` vectors, and their labels."""
     train, labels = vectors(np.random.default_rng(1), n)
     start = time.perf_counter()
-    pipeline = estimators.build("knn", Layout(DIMENSION), n)
+    pipeline = estimators.build("knn", Layout(made.DIMENSION), n)
     estimators.fit(pipeline, train, labels, np.ones(n))
     print(f"fit: {n:,} vectors in {time.perf_counter() - start:.1f} s")
     return pipeline, labels
@@ -106,7 +94,7 @@ def make_lake(root: Path, pipeline: Pipeline, n_vectors: int, n_nights: int) -> 
     lake = Lake(root, create=True)
     card = {
         "classes": [f"class {index}" for index in range(CLASSES)],
-        "embedders": [{"name": _EMBEDDER, "settings": digest(_SETTINGS)}],
+        "embedders": [{"name": made.EMBEDDER, "settings": digest(made.SETTINGS)}],
         "context": "none",
         "columns": [],
         "classifier": "knn",
@@ -115,32 +103,14 @@ def make_lake(root: Path, pipeline: Pipeline, n_vectors: int, n_nights: int) -> 
     save_model(lake, _MODEL, pipeline, None, card)
     rng = np.random.default_rng(3)
 
-    def nights() -> Iterator[tuple[dict[str, str], pa.Table, Record]]:
+    def nights() -> Iterator[tuple[str, pa.Table]]:
         for number, mine in enumerate(np.array_split(np.arange(n_vectors), n_nights)):
-            night = f"{_FIRST_NIGHT + timedelta(days=number):%Y%m%d}"
-            made = vectors(rng, len(mine))[0].astype(np.float16).ravel()
-            rows = {
-                "expnum": mine // CCDS,
-                "ccdnum": (mine % CCDS + 1).astype(np.int16),
-                "embedding": pa.FixedSizeListArray.from_arrays(pa.array(made), DIMENSION),
-            }
-            record = Record("embed", {"embedder": _SETTINGS}, {"night": night})
-            keys = {"embedder": _EMBEDDER, "camera": "decam", "night": night}
-            yield keys, pa.table(rows), record
+            rows = made.embedded(
+                mine // made.DRAWN, mine % made.DRAWN + 1, vectors(rng, len(mine))[0]
+            )
+            yield made.name_of(number), rows
 
-    for _ in lake.write_many("embeddings", nights()):
-        pass
-
-
-def timed(root: Path) -> tuple[float, float]:
-    """Return seconds and peak memory, GiB, of `survey-qa predict` on the lake."""
-    command = [sys.executable, "-m", "cli.main", "--lake", str(root), "predict", "--model", _MODEL]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[1])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("survey-qa predict failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+    made.write_vectors(lake, nights())
 
 
 def main() -> None:
@@ -161,7 +131,7 @@ def main() -> None:
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        needed = n_vectors * (2 * DIMENSION + 8 * CLASSES)
+        needed = n_vectors * (2 * made.DIMENSION + 8 * CLASSES)
         if shutil.disk_usage(folder).free < needed:
             raise SystemExit(f"{folder}: {needed / 1e9:.1f} GB are needed; name another --folder")
         start = time.perf_counter()
@@ -169,8 +139,9 @@ def main() -> None:
         print(
             f"made {n_vectors:,} vectors, {n_nights:,} nights: {time.perf_counter() - start:.0f} s"
         )
-        seconds, gib = timed(Path(folder, "lake"))
-        again, _ = timed(Path(folder, "lake"))
+        command = ("predict", "--model", _MODEL)
+        seconds, gib = made.timed(Path(folder, "lake"), *command)
+        again, _ = made.timed(Path(folder, "lake"), *command)
     # What starting up takes is the same for a release.
     minutes = (again + (seconds - again) / share) / 60
     cores = len(os.sched_getaffinity(0))

@@ -1,11 +1,14 @@
 """The exposures' verdicts at release size: `vote` and `crossmatch` as commands, start-up included.
 
-    python -m bench.vote FOLDER [--exposures 283633] [--nights 2400]
+    python -m bench.vote FOLDER [--exposures 283633] [--nights 2400] [--learned 0.1]
 
 Makes a lake of predictions of DR11's size (283,633 exposures, 20 CCDs of each: 5.67 million rows)
 with its table of exposures, and times both commands on it. Beside them stands the way of a
 notebook, in the same run: of the table in memory, select the rows of one exposure, count, and go on
 to the next; measured on some exposures, for all of them by proportion.
+
+With ``--learned`` that share of the nights also gets vectors of 768 dimensions, a model that judges
+exposures learns from the first of them, predicts, and `vote --rule learned` is timed.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bench import made
 from lake.store import Lake, Record, read_file
 from lake.vocabulary import Vocabulary
 
@@ -87,6 +91,21 @@ def row_by_row(lake: Lake, n_exposures: int) -> float:
     return (time.perf_counter() - start) / len(verdicts)
 
 
+def learned(root: Path, n_exposures: int, n_nights: int) -> None:
+    """Print the time and memory of a learned vote; all but it is made and learned first."""
+    survey = made.Survey(n_exposures, n_nights, 0.1, n_listed=max(n_nights // 10, 10))
+    made.make_lake(root, survey)
+    model = ("--model", _MODEL)
+    made.timed(root, "train", "--embedder", made.EMBEDDER, *model, "--judge")
+    made.timed(root, "predict", *model)
+    seconds, gib = made.timed(root, "vote", *model, "--rule", "learned", "--force")
+    again, _ = made.timed(root, "vote", *model, "--rule", "learned")
+    print(
+        f"learned vote, {n_exposures:,} exposures on {n_nights:,} nights: {seconds:.1f} s, "
+        f"unchanged {again:.1f} s, peak memory {gib:.2f} GiB"
+    )
+
+
 def _timed(lake: Lake, *command: str) -> float:
     start = time.perf_counter()
     subprocess.run(
@@ -103,6 +122,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the lake is made; kept, to run again")
     parser.add_argument("--exposures", type=int, default=283_633)
     parser.add_argument("--nights", type=int, default=2_400)
+    parser.add_argument("--learned", type=float, default=0.0, help="share that is judged [0]")
     options = parser.parse_args()
     start = time.perf_counter()
     lake = make_lake(options.folder / "vote.lake", options.exposures, options.nights)
@@ -119,6 +139,11 @@ def main() -> None:
     print(f"peak memory of a command: {peak:.2f} GiB")
     slow = row_by_row(lake, 200) * options.exposures
     print(f"exposure by exposure: {slow:,.0f} s by proportion, {slow / vote:,.0f} times vote")
+    if options.learned:
+        n_exposures, n_nights = (
+            round(options.learned * n) for n in (options.exposures, options.nights)
+        )
+        learned(options.folder / "learned.lake", n_exposures, n_nights)
 
 
 if __name__ == "__main__":
