@@ -102,6 +102,8 @@ def compare(
 ) -> None:
     """Train classifiers on the same divisions by night and show how far their scores differ.
 
+    Reads `labels` and `embeddings`, as `train` does.
+
     Scores are means over the seeds ± the standard deviation from seed to seed.
 
     Nothing is saved: `survey-qa train` makes a model of what does best.

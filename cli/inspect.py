@@ -85,7 +85,11 @@ def inspect(
     ] = 2.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 2,
 ) -> None:
-    """Serve the web page on which people look at a round and judge."""
+    """Serve the web page on which people look at the exposures of a round and judge them.
+
+    On this machine alone, until Ctrl-C. A verdict is in the lake before the page says so; run it
+    again to go on. Each inspector is blind to the others until `inspections close`.
+    """
     try:
         from inspector.serve import check_images, serve
     except ModuleNotFoundError as error:
@@ -203,12 +207,20 @@ def merge(
     round_name: RoundArgument,
     rule: Annotated[
         MergeRule,
-        typer.Option(help="What makes a verdict where no merger has settled it; see README."),
+        typer.Option(
+            help="What makes a verdict where no merger has settled it. any, majority, all: how "
+            "many of those who looked call it bad, the unsure among them; quasar: three looked, "
+            "more than half agree, and their mean quality is above 2.5."
+        ),
     ] = MergeRule.majority,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Make one verdict of each subject of a closed round, and show who differs from whom."""
+    """Make one verdict of each exposure of a closed round, and show who differs from whom.
+
+    Into `outcomes`, and as a list of its own into `reports`, from where `merge-labels` and
+    `bad-expid diff` take it. Run it again after settling more disagreements.
+    """
     import pyarrow as pa
 
     from inspector.closing import merge_round
@@ -253,7 +265,7 @@ def export(
         Path | None, typer.Option("--output", help="File to write to instead of the screen.")
     ] = None,
 ) -> None:
-    """Write a closed round as CSV, a pair of columns an inspector."""
+    """Write a closed round as CSV: a row an exposure, two columns an inspector (bad?, reason)."""
     from inspector.closing import export as export_csv
 
     content = export_csv(session(context).lake(), round_name)

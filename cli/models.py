@@ -23,7 +23,10 @@ def models(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """The models of the lake with their scores, or the card of one."""
+    """The models of the lake with their scores, or the card of one.
+
+    Scores are of the CCDs that each model held out; `leak` is what a split by image would add.
+    """
     from classifiers.catalog import list_models, read_entries
 
     lake = session(context).lake()

@@ -103,7 +103,11 @@ def select(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Choose the exposures whose labels a model would learn most from; make a round of them."""
+    """Choose the exposures whose labels a model would learn most from; make a round of them.
+
+    An ensemble of the model's kind is trained on bootstraps of its sample and asked about all
+    CCDs that have a vector (`embeddings`); what it disagrees on most comes first, with why.
+    """
     lake = session(context).lake()
     name = None if dry_run else _free_name(lake, round_name, model)
     options = {
@@ -251,7 +255,7 @@ def consistency(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """How alike a model finds what should be alike: no truth is needed.
+    """How alike a model finds what should be alike, by its `predictions`: no truth is needed.
 
     Entropy, in bits, of the classes given to the CCDs of one exposure, to the exposures of one
     field and band, and by two models to the same CCDs; 0 where all are of one class.

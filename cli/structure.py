@@ -133,7 +133,8 @@ def wrong_labels(
 ) -> None:
     """Labels that are likely wrong: each judged by what the CCDs of other nights teach.
 
-    Good that looks bad, bad that looks good, or another class (confident learning).
+    Good that looks bad, bad that looks good, or another class (confident learning). Reads `labels`
+    and `embeddings`; changes neither, but gives a list to look at.
     """
     from classifiers.wrong_labels.suspects import rank
 
