@@ -106,7 +106,8 @@ def compare(
 
     Scores are means over the seeds ± the standard deviation from seed to seed.
 
-    Nothing is saved: `survey-qa train` makes a model of what does best.
+    Each fit is kept in the table `comparisons`, so that a run that was stopped goes on. No model is
+    saved: `survey-qa train` makes one of what does best.
     """
     from classifiers.estimators import CLASSIFIERS
     from classifiers.evaluation.compare import compare as run
