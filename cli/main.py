@@ -120,7 +120,9 @@ def run(command: Callable[[], None], verbose: bool) -> int:
     except SurveyError as error:
         _complain(str(error), verbose)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ending:
+        if not _interrupted(ending):
+            raise
         _complain(
             "interrupted; what was committed stays, and running again goes on from there", False
         )
@@ -138,6 +140,12 @@ def run(command: Callable[[], None], verbose: bool) -> int:
         )
         return 1
     return 0
+
+
+def _interrupted(ending: BaseException) -> bool:
+    """Tell whether a person ended the program; typer makes an exit of it before we see it."""
+    cause = getattr(ending.__context__, "__cause__", None)
+    return isinstance(ending, KeyboardInterrupt) or isinstance(cause, KeyboardInterrupt)
 
 
 def _complain(message: str, verbose: bool) -> None:

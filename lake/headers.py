@@ -24,6 +24,11 @@ CAMERAS = {"decam": "decam", "mosaic3": "mosaic", "90prime": "90prime"}
 #: Filters whose first word is not the band: Mosaic-3's and 90Prime's.
 BANDS = {"zd": "z", "bokr": "r"}
 
+#: Words in ``OBSTYPE`` of frames that are not of the sky (``zero``, ``dome flat``, …).
+CALIBRATIONS = {"zero", "bias", "dark", "flat", "focus"}
+#: The length of a FITS file is a multiple of this many bytes.
+_BLOCK = 2880
+
 #: Columns that are cards of the primary header: text, then numbers.
 _EXPOSURE_TEXT = {
     "object": "OBJECT", "propid": "PROPID", "plver": "PLVER", "procdate": "DATE",
@@ -92,6 +97,10 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
     if product.lower() != "image":
         headers.errors.append((None, f"not an image but a product of type {product}"))
         return
+    kind = _text(primary, "OBSTYPE") or "object"
+    if CALIBRATIONS & set(kind.lower().split()):
+        headers.errors.append((None, f"not the sky but a calibration of type {kind!r}"))
+        return
     instrument = _text(primary, "INSTRUME") or ""
     headers.camera = CAMERAS.get(instrument.lower(), headers.camera)
     headers.expnum = _exposure_number(headers.camera, primary)
@@ -117,6 +126,8 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
                 headers.ccds.append({**exposure, **_boresight(primary, header), **columns, **size})
         except (OSError, ValueError) as error:
             headers.errors.append((hdu, f"damaged header ({_first_line(error)})"))
+    if math.isfinite(length) and length % _BLOCK and not headers.errors:
+        headers.errors.append((None, "the file is cut: what follows its last whole CCD is missing"))
     if not headers.ccds and not headers.errors:
         headers.errors.append((None, "holds no CCD image"))
 

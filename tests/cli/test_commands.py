@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 from typer.main import get_command
 
-from cli.main import app
+from cli.main import app, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = [sys.executable, "-m", "cli.main"]
@@ -104,6 +105,23 @@ def test_what_goes_wrong_is_one_line(
 
 def test_a_traceback_is_there_for_the_asking(tmp_path: Path) -> None:
     assert "Traceback" in survey_qa("status", "--verbose", cwd=tmp_path).stderr
+
+
+def test_a_person_who_interrupts_is_told_what_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    small = typer.Typer()
+
+    @small.command()
+    def command(usage: bool = False) -> None:
+        if usage:
+            raise typer.Exit(2)
+        raise KeyboardInterrupt
+
+    assert run(lambda: small([]), verbose=False) == 130
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "what was committed stays" in said
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: small(["--usage"]), verbose=False)
+    assert ended.value.code == 2 and capsys.readouterr().err == ""
 
 
 def test_rows_come_out_in_every_format(tmp_path: Path) -> None:

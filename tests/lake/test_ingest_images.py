@@ -220,6 +220,19 @@ def test_a_broken_file_fails_alone_and_is_tried_again_once_it_changes(
     }  # fmt: skip
 
 
+def test_a_file_that_is_cut_between_ccds_is_told(lake: Lake, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a_ooi.fits")
+    with fitsio.FITS(str(path)) as file:
+        end = file[1].get_offsets()["data_end"]
+    content = path.read_bytes()
+    path.write_bytes(content[: end + 500])
+    summary = ingest_images(lake, tmp_path, "new")
+    assert (summary.ccds, summary.failed) == (1, 1)
+    assert "the file is cut" in str(failures(lake))
+    path.write_bytes(content)
+    assert ingest_images(lake, tmp_path, "new").ccds == 2 and failures(lake) == []
+
+
 def test_a_file_that_breaks_later_takes_its_rows_with_it(lake: Lake, tmp_path: Path) -> None:
     write_image(tmp_path / "a_ooi.fits")
     broken = write_image(tmp_path / "b_ooi.fits", EXPNUM=1001)
@@ -242,6 +255,8 @@ def test_a_file_that_breaks_later_takes_its_rows_with_it(lake: Lake, tmp_path: P
         ({}, ("focus",), "unknown CCD name (CCD 'focus')"),
         ({"INSTRUME": "HSC"}, ("N4",), "INSTRUME 'HSC' is no camera that is known"),
         ({"PRODTYPE": "dqmask"}, ("N4",), "not an image but a product of type dqmask"),
+        ({"OBSTYPE": "dome flat"}, ("N4",), "not the sky but a calibration of type 'dome flat'"),
+        ({"OBSTYPE": "zero"}, ("N4",), "not the sky but a calibration of type 'zero'"),
     ],
 )
 def test_what_has_no_place_in_the_lake_is_told(
