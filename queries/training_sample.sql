@@ -50,6 +50,14 @@ confirmed as (
 
 ),
 
+embedded as (
+
+    select camera, expnum, ccdnum, true as has_vector
+    from embeddings
+    where embedder = $embedder::varchar
+
+),
+
 -- At most one exposure for each CCD wanted: as varied as it can be, and no draw over all CCDs.
 -- What people found good comes first, whatever legacypipe cuts of it.
 good_exposures as (
@@ -60,7 +68,10 @@ good_exposures as (
     left join (select distinct camera, expnum, true as seen from confirmed) as looked
         using (camera, expnum)
     cross join seeded
+    left join (select distinct camera, expnum, has_vector from embedded) as held
+        using (camera, expnum)
     where ($release::varchar is null or exposures.release = $release)
+        and ($embedder::varchar is null or held.has_vector)
         and (coalesce(exposures.ccd_cuts, 0) = 0 or looked.seen)
         and ($max_ebv::double is null or exposures.ebv is null or exposures.ebv < $max_ebv)
     order by
@@ -124,12 +135,14 @@ drawn as (
         confirmed.expnum is not null as seen
     from images
     semi join good_exposures using (release, camera, night, expnum)
+    left join embedded using (camera, expnum, ccdnum)
     left join confirmed
         on confirmed.camera = images.camera
         and confirmed.expnum = images.expnum
         and confirmed.ccdnum in (0, images.ccdnum)
     cross join seeded
-    where coalesce(images.ccd_cuts, 0) = 0 or confirmed.expnum is not null
+    where (coalesce(images.ccd_cuts, 0) = 0 or confirmed.expnum is not null)
+        and ($embedder::varchar is null or embedded.has_vector)
     qualify row_number() over (
         partition by images.release, images.camera, images.expnum, images.ccdnum
         order by confirmed.ccdnum

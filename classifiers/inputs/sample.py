@@ -122,7 +122,7 @@ def read_sample(
     ----------
     release : release of the CCD table and labels; None when the lake has one alone.
     sources : lists whose labels count; all of them when empty.
-    good : how many CCDs of good exposures are drawn.
+    good : how many CCDs of good exposures are drawn, of those with a vector of the first embedder.
     max_ebv : largest E(B-V), mag.
     seed : decides which CCDs are drawn.
     nights : patterns as ``--partition`` takes them; None for all nights.
@@ -145,6 +145,7 @@ def read_sample(
             "release": release,
             "sources": ",".join(sources),
             "n_good": good,
+            "embedder": features.embedders[0],
             "max_ebv": max_ebv,
             "seed": seed,
         },

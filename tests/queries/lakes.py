@@ -15,6 +15,9 @@ N_EXPOSURES = 12
 CCDNUMS = tuple(range(1, 9))
 CLASSES = ("Saturated", "Clouds_transparency", "PSF", "Ghost_scatter", "NObjects", "Bad_CCD")
 SOURCES = ("decals", "des", "delve", "inspection")
+EMBEDDER = "statistics"
+#: CCDs that have a vector.
+EMBEDDED = CCDNUMS[::2]
 MODEL = "knn"
 OTHER_MODEL = "other"
 RECORD = Record("test")
@@ -29,6 +32,8 @@ def fill(lake: Lake, seed: int = 0) -> None:
             _write_night(lake, release, night, 1000 * (number + 1), rng)
             if release == RELEASES[0]:
                 held_out += _write_predictions(lake, night, 1000 * (number + 1), rng)
+    for number, night in enumerate(NIGHTS):
+        _write_vectors(lake, night, 1000 * (number + 1))
     _write_other_model(lake, np.random.default_rng(seed + 1))
     lake.write("holdouts", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
     lake.write("searches", {"model": MODEL}, pa.Table.from_pylist(_evaluations(rng)), RECORD)
@@ -40,6 +45,18 @@ def fill(lake: Lake, seed: int = 0) -> None:
             schema=table("reports").conform(pa.table({})).schema,
         )
         lake.write("reports", {"source": source}, rows, RECORD)
+
+
+def _write_vectors(lake: Lake, night: int, first: int) -> None:
+    """Vectors of every other CCD."""
+    keys = [(expnum, ccdnum) for expnum in range(first, first + N_EXPOSURES) for ccdnum in EMBEDDED]
+    rows = {
+        "expnum": [expnum for expnum, _ in keys],
+        "ccdnum": pa.array([ccdnum for _, ccdnum in keys], pa.int16()),
+        "embedding": pa.array([[0.5, 1.0]] * len(keys), pa.list_(pa.float16(), 2)),
+    }
+    where = {"embedder": EMBEDDER, "camera": "decam", "night": str(night)}
+    lake.write("embeddings", where, pa.table(rows), RECORD)
 
 
 def _write_night(

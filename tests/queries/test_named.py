@@ -23,7 +23,7 @@ from queries.named import (
     run_query,
 )
 from queries.reference import bit_names, cut_bits
-from tests.queries.lakes import MODEL, OTHER_MODEL, RELEASES, fill
+from tests.queries.lakes import EMBEDDED, EMBEDDER, MODEL, OTHER_MODEL, RELEASES, fill
 
 NAMES = [query.name for query in list_queries()]
 NEEDED = {"bits": "badexp_file,seeing_bad", "model": MODEL, "other": OTHER_MODEL}
@@ -163,6 +163,18 @@ def test_the_training_sample_balances_without_touching_other_classes(full: Lake)
     weights = {row["class"]: row["weight"] for row in rows}
     assert weights["Ghost_scatter"] == 2.0
     assert weights["good"] == 1.0
+
+
+def test_good_ccds_are_drawn_from_those_with_a_vector(full: Lake) -> None:
+    wanted = {"max_ebv": "", "n_good": 5}
+    every = run_query(full, "training_sample", wanted).to_pylist()
+    rows = run_query(full, "training_sample", {**wanted, "embedder": EMBEDDER}).to_pylist()
+    good, bad = ([r for r in rows if (r["class"] == "good") is of] for of in (True, False))
+    assert len(good) == 5 == sum(row["class"] == "good" for row in every)
+    assert {row["ccdnum"] for row in good} <= set(EMBEDDED) < {row["ccdnum"] for row in every}
+    assert bad == [row for row in every if row["class"] != "good"]
+    none = run_query(full, "training_sample", {**wanted, "embedder": "absent"}).to_pylist()
+    assert none == bad
 
 
 def test_the_training_sample_takes_one_source(full: Lake) -> None:
