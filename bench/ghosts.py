@@ -119,7 +119,7 @@ def _judged(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return exposures (n,) and their probabilities of a ghost (2, n) of the nights left out."""
     names = [f"{partition['camera']}/{partition['night']}" for partition in left_out]
-    learn = sample.take(~np.isin(np.array(sample.nights)[sample.night], names))
+    learn = sample.take(~sample.is_of(names))
     judge = learn_judge(lake, learn, lambda part: fit_part(part, CLASSIFIER, seed), seed)
     estimator = fit_part(learn, CLASSIFIER, seed)
     ghost, n_classes = sample.classes.index(GHOST), len(sample.classes)
