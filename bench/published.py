@@ -14,9 +14,9 @@ Repository Brookluo/ssl-bad-exposure-identification, commit 62f375f:
     given to the model in single precision; the HDF5 file is opened anew for each image, whose
     vector becomes a dataset in double precision.
 
-Two things differ, both in its favour: the model is transformers', which is faster than the one of
-torch hub and gives the same class tokens; and no more loading processes are started than there
-are cores.
+Three things differ, all in its favour: the model is transformers', which is faster than the one of
+torch hub and gives the same class tokens; no more loading processes are started than there are
+cores; and where the cores are the device torch takes one thread, since loading wants them too.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ def embed(
 ) -> tuple[float, np.ndarray]:
     """Return seconds, processes' start included, and the vectors (n, d) of the images."""
     vectors = []
+    if model.device.type == "cpu":
+        torch.set_num_threads(1)
     began = time.perf_counter()
     keep = _keeper(output)
     loader = DataLoader(Images(rows), batch_size=1, num_workers=loaders)
