@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
-from classifiers.inputs.vectors import fingerprint
 from classifiers.judged import judged_inputs, judged_votes
 from classifiers.model import load_model
 from classifiers.nights import by_night
@@ -87,7 +86,7 @@ def vote(
     chosen = chosen_nights(lake, predicted, partitions)
     stale = []
     for partition in chosen:
-        inputs = {"predictions": fingerprint(partition)}
+        inputs = {"predictions": partition.fingerprint}
         if trained is not None:
             inputs.update(judged_inputs(lake, trained, partition))
         record = Record(STAGE, settings, inputs)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +95,7 @@ def night(
     # A model's vectors are checked before the night's are made: there is no time to lose.
     options = _options(card, model, weights or (), device, precision and precision.value)
     rule_name = _rule(card, model, rule)
-    with _ending_well(), _alone(lake, directory, model):
+    with _ending_on_sigterm(), _alone(lake, directory, model):
         if _is_empty(directory):
             say(f"{directory}: no file yet")
             return
@@ -189,27 +188,17 @@ def _is_empty(directory: Path) -> bool:
     )
 
 
-@contextmanager
-def _alone(lake: Lake, directory: Path, model: str) -> Iterator[None]:
+def _alone(lake: Lake, directory: Path, model: str) -> AbstractContextManager[None]:
     """Hold the judging of a folder: a second run would do the same work over again.
 
     Raises `SurveyError` where another process holds it, or the lake cannot be written.
     """
-    from lake.store import digest
+    from lake.store import digest, hold
 
     path = lake.root / f".night-{digest([str(directory.resolve()), model])}.lock"
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise SurveyError(f"cannot write in lake {lake.root}: {error.strerror or error}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SurveyError(
-                f"another run is judging {directory} by model {model}; run again when it has ended"
-            ) from error
-        yield
+    return hold(
+        path, f"another run is judging {directory} by model {model}; run again when it has ended"
+    )
 
 
 class _Terminated(BaseException):
@@ -217,8 +206,8 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def _ending_well() -> Iterator[None]:
-    """Say how to go on when stopped by SIGTERM or Ctrl-C: every commit is whole."""
+def _ending_on_sigterm() -> Iterator[None]:
+    """Say how to go on when stopped by SIGTERM: every commit is whole."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise _Terminated
@@ -229,9 +218,6 @@ def _ending_well() -> Iterator[None]:
     except _Terminated:
         say("stopped; what was committed stays: run again to go on")
         raise typer.Exit(0) from None
-    except KeyboardInterrupt:
-        say("interrupted; what was committed stays: run again to go on")
-        raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

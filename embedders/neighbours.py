@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedders.plan import Job, ccd_sources, fingerprint, latest
+from embedders.plan import Job, ccd_sources, latest
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.tasks import Key
 from embedders.vectors import read_vectors, vector_rows
@@ -96,7 +96,7 @@ def _pool(lake: Lake, job: Job, base: str, night: Night) -> int | None:
     theirs = lake.record("embeddings", _keys(base, night))
     assert theirs is not None
     sources = ccd_sources(lake, job, night)
-    inputs = {f"ccds/{source['release']}": fingerprint(source) for source in sources}
+    inputs = {f"ccds/{source['release']}": source.fingerprint for source in sources}
     inputs[f"embeddings/{base}"] = theirs.fingerprint
     # The draw of CCDs is that of the vectors.
     settings = {**theirs.settings, "embedder": dict(job.embedder)}

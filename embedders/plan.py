@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from lake.errors import SurveyError
 from lake.focal_plane import COLUMNS, Layout, layout
 from lake.shares import Night
 from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
+from lake.versions import natural
 
 STAGE = "embed"
 #: What stands for the fingerprint of an image file that does not exist.
@@ -94,7 +94,7 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan | None:
     Raises `SurveyError` when a partition of CCD rows is damaged.
     """
     sources = ccd_sources(lake, job, night)
-    inputs = {f"ccds/{source['release']}": fingerprint(source) for source in sources}
+    inputs = {f"ccds/{source['release']}": source.fingerprint for source in sources}
     mosaic = job.view.mosaic
     rows = latest(sources, _COLUMNS + (COLUMNS if mosaic else ()))
     if mosaic:
@@ -165,12 +165,6 @@ def check_settings(lake: Lake, job: Job, spared: frozenset[Night]) -> None:
             f"{partition.path}: its vectors were made with other settings ({differences}); use "
             "the same settings, or make every partition anew with --force"
         )
-
-
-def fingerprint(partition: Partition) -> str:
-    """Return what tells this version of a partition from another."""
-    record = partition.record()
-    return record.fingerprint if record else file_fingerprint(partition.path)
 
 
 def _locate(folders: tuple[Path, ...], file: str) -> Path:
@@ -262,12 +256,6 @@ def _geometry(plane: Layout) -> list[list[Any]]:
     ]
 
 
-def _natural(text: str | None) -> tuple[tuple[int, str], ...]:
-    """Order ``V4.9`` before ``V4.10``."""
-    pieces = re.findall(r"\d+|\D+", text or "")
-    return tuple((int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces)
-
-
 def latest(sources: list[Partition], columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the CCD rows of all releases, the latest processing of each, sorted by key."""
     best: dict[Key, tuple[dict[str, Any], str]] = {}
@@ -281,7 +269,7 @@ def latest(sources: list[Partition], columns: tuple[str, ...]) -> list[dict[str,
 
 
 def _order(row: dict[str, Any], release: str) -> tuple[Any, ...]:
-    return (row["procdate"] or "").strip(), _natural(row["plver"]), _natural(release)
+    return (row["procdate"] or "").strip(), natural(row["plver"] or ""), natural(release)
 
 
 def _reuse(lake: Lake, job: Job, planned: Plan) -> None:

@@ -26,20 +26,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import paths
+from lake.ccd_nights import LATEST_MJD, Key, exposures_of, latest_processing, locked
 from lake.errors import SurveyError
 from lake.fits_tables import night_of_day
 from lake.headers import ImageHeaders, read_headers
-from lake.ingest_ccds import (
-    LATEST_MJD,
-    NO_NIGHT,
-    Failure,
-    Key,
-    commit_failures,
-    exposures_of,
-    failure_subject,
-    latest_processing,
-    locked,
-)
+from lake.row_failures import NO_NIGHT, Failure, commit_failures, failure_subject
 from lake.store import Lake, Record, file_fingerprint
 from lake.tables import table
 
@@ -171,7 +162,7 @@ def _find(folder: Path, pattern: str) -> list[_File]:
     """Return the image files of `folder`, sorted by name."""
     if not folder.is_dir():
         raise SurveyError(f"{folder}: no such folder")
-    try:
+    try:  # pathlib's errors for a pattern that is empty, and for one that is absolute
         found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     except (ValueError, NotImplementedError) as error:
         raise SurveyError(f"--pattern {pattern!r}: {error}; expected such as {PATTERN}") from error

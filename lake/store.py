@@ -137,6 +137,12 @@ class Partition:
         text = (read_footer(self.path).metadata or {}).get(FOOTER)
         return None if text is None else Record.from_json(text)
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this version of the partition from another."""
+        record = self.record()
+        return file_fingerprint(self.path) if record is None else record.fingerprint
+
 
 def read_footer(path: Path) -> pq.FileMetaData:
     """Return the footer of a Parquet file; raises `SurveyError` naming a file that is damaged."""
@@ -332,16 +338,21 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, busy: str = "") -> Iterator[None]:
     """Let one process at a time hold `path`, a file of a lake that readers ignore.
 
-    Raises `SurveyError` when it cannot be made or locked.
+    Another one waits, or is told `busy` where that is given.
+
+    Raises `SurveyError` when it cannot be made or locked, or when it is held and `busy` is given.
     """
     with contextlib.ExitStack() as stack:
         with _writing(path):
             _make_folders(path.parent)
             handle = stack.enter_context(path.open("a"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError:
+                raise SurveyError(busy) from None
         yield
 
 

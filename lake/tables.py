@@ -102,7 +102,7 @@ class Table:
             return values
         try:
             return values.cast(column.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except pa.ArrowException as error:
             raise SurveyError(
                 f"table {self.name}, column {column.name}: {values.type} does not fit "
                 f"{column.type}: {error}"

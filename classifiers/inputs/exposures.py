@@ -23,7 +23,6 @@ from classifiers.inputs.sample import Sample
 from classifiers.inputs.vectors import (
     NightVectors,
     embedded_nights,
-    fingerprint,
     in_chunks,
     input_fingerprints,
     read_bands,
@@ -278,5 +277,5 @@ def described_inputs(lake: Lake, partition: Partition, features: Features) -> di
     """
     inputs = input_fingerprints(lake, partition, replace(features, context="band"))
     for table in lake.partitions("ccds", camera=partition["camera"], night=partition["night"]):
-        inputs[f"ccds/{table['release']}"] = fingerprint(table)
+        inputs[f"ccds/{table['release']}"] = table.fingerprint
     return inputs

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from classifiers.inputs.features import Features, Layout, check_numeric
 from lake.errors import SurveyError
-from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
+from lake.store import Lake, Partition, Record, digest, read_file
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,6 @@ class NightVectors:
 def ccd_keys(expnum: np.ndarray, ccdnum: np.ndarray) -> np.ndarray:
     """Return one integer per (expnum, ccdnum) that sorts as the pair does."""
     return expnum.astype(np.int64) * 1000 + ccdnum.astype(np.int64)
-
-
-def fingerprint(partition: Partition) -> str:
-    """Return what tells this version of a partition from another."""
-    record = partition.record()
-    return file_fingerprint(partition.path) if record is None else record.fingerprint
 
 
 def vector_settings(partition: Partition) -> str:
@@ -84,14 +78,14 @@ def joined(lake: Lake, partition: Partition, features: Features) -> dict[str, Pa
 def input_fingerprints(lake: Lake, partition: Partition, features: Features) -> dict[str, str]:
     """Return the fingerprint of everything that decides the features of a night, by name."""
     inputs = {
-        f"embeddings/{name}": "missing" if one is None else fingerprint(one)
+        f"embeddings/{name}": "missing" if one is None else one.fingerprint
         for name, one in joined(lake, partition, features).items()
     }
     tables = ["exposures"] if features.context == "band" else []
     tables += ["ccds"] if features.columns else []
     for table in tables:
         for one in _same_night(lake, table, partition):
-            inputs[f"{table}/{one['release']}"] = fingerprint(one)
+            inputs[f"{table}/{one['release']}"] = one.fingerprint
     return inputs
 
 

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from classifiers import estimators
 from classifiers.inputs.features import Features, Layout
 from classifiers.inputs.sample import only_release
-from classifiers.inputs.vectors import embedded_nights, fingerprint, input_fingerprints
+from classifiers.inputs.vectors import embedded_nights, input_fingerprints
 from classifiers.progress import Progress
 from classifiers.structure.sample import Drawn, draw
 from lake.errors import SurveyError
@@ -291,9 +291,9 @@ def _inputs(lake: Lake, features: Features, release: str | None) -> dict[str, st
     if release is not None:
         for name in ("ccds", "exposures", "labels"):
             partitions = lake.partitions(name, release=release)
-            inputs[name] = digest([[one.name, fingerprint(one)] for one in partitions])
+            inputs[name] = digest([[one.name, one.fingerprint] for one in partitions])
         reports = lake.partitions("reports")
-        inputs["reports"] = digest([[one.name, fingerprint(one)] for one in reports])
+        inputs["reports"] = digest([[one.name, one.fingerprint] for one in reports])
     return inputs
 
 

@@ -18,13 +18,12 @@ import fitsio
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from classifiers.train import train
 from cli.main import app, run
-from cli.night import _alone, _ending_well, _options
+from cli.night import _alone, _options
 from embedders.engine import run as embed
 from embedders.registry import Options
 from lake.errors import SurveyError
@@ -344,14 +343,6 @@ def test_the_precision_is_the_one_that_the_model_was_trained_on(
             _options(card, "m", wrong[0], "auto", wrong[1])
     with pytest.raises(SurveyError, match="no embedder of model m was run with them"):
         _options(card, "m", [others, weights], "auto", None)
-
-
-def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, _ending_well():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-    assert ended.value.exit_code == 130
-    assert "run again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("marker", ["ccds/release=night", "predictions"])

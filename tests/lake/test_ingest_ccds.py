@@ -11,7 +11,7 @@ import fitsio
 import numpy as np
 import pytest
 
-from lake import ingest_ccds
+from lake import ccd_spill
 from lake.errors import SurveyError
 from lake.ingest_ccds import ingest
 from lake.store import Lake
@@ -195,7 +195,7 @@ def test_rows_in_any_order_and_many_chunks_give_the_same_lake(
     rows["expnum"] = 1000 + np.arange(len(rows)) // 2
     contents = []
     for order, chunk in ((np.arange(len(rows)), 1000), (np.arange(len(rows))[::-1], 7)):
-        monkeypatch.setattr(ingest_ccds, "CHUNK_ROWS", chunk)
+        monkeypatch.setattr(ccd_spill, "CHUNK_ROWS", chunk)
         lake = Lake(tmp_path / str(chunk), create=True)
         ingest(lake, [write(rows[order])], "dr9")
         contents.append({p.name: lake.read("ccds", dict(p.keys)) for p in lake.partitions("ccds")})
