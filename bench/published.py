@@ -70,6 +70,7 @@ def embed(
 ) -> tuple[float, np.ndarray]:
     """Return seconds, processes' start included, and the vectors (n, d) of the images."""
     vectors = []
+    n_threads = torch.get_num_threads()
     if model.device.type == "cpu":
         torch.set_num_threads(1)
     began = time.perf_counter()
@@ -85,7 +86,9 @@ def embed(
             vector = tokens[:, 0].numpy(force=True)
             keep(f"idx_{number}_label_0", vector)
             vectors.append(vector[0])
-    return time.perf_counter() - began, np.array(vectors)
+    seconds = time.perf_counter() - began
+    torch.set_num_threads(n_threads)
+    return seconds, np.array(vectors)
 
 
 def spared() -> list[str]:

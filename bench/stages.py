@@ -235,11 +235,9 @@ class OneEmbedder:
         rows = rows[: self.asked.images]
         loaders = self.asked.loaders or min(published.LOADERS, cores())
         output = self.folder / "vectors.h5"
-        n_threads = torch.get_num_threads()
         published.embed(model, rows[:1], self.size, output, 1)  # the first call is not typical
         before = core_seconds()
         seconds, theirs = published.embed(model, rows, self.size, output, loaders)
-        torch.set_num_threads(n_threads)
         spent = (core_seconds() - before) / len(rows)
         self.tell("the published way, cores' time", spent, "s an image")
         for what in published.spared():

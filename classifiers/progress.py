@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 #: Called with how many units of work are done, and their number.
 Progress = Callable[[int, int], None]
+
+
+class TitledProgress(Protocol):
+    """Called with how many units of work are done, their number, and what work it is."""
+
+    def __call__(self, done: int, total: int, title: str) -> None: ...
 
 
 def ticker(total: int, progress: Callable[[int, int], object] | None) -> Callable[[], None]:

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from classifiers.division import fit_part, probabilities_of
 from classifiers.evaluation.metrics import decide
 from classifiers.inputs.sample import Sample, ccd_keys
 from classifiers.processes import in_processes
+from classifiers.progress import TitledProgress
 from lake.errors import SurveyError
 from lake.store import Lake, Record, digest
 
@@ -41,12 +42,6 @@ FOLDS = 3
 _LEAST = 4
 #: Longest that an evaluation waits to be committed, s.
 _PERIOD = 0.5
-
-
-class Progress(Protocol):
-    """Called with how many units of work are done, their number, and what work it is."""
-
-    def __call__(self, done: int, total: int, title: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ def find_settings(
     candidates: int = 200,
     seed: int = 0,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: TitledProgress | None = None,
 ) -> Search:
     """Find settings of `classifier` for the images of `sample`, which must hold none to score with.
 

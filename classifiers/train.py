@@ -20,8 +20,8 @@ from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.judge import judge_scores, learn_judge
 from classifiers.model import Model, model_folder, save_model
-from classifiers.progress import ticker
-from classifiers.search import Progress, Search, check_search, find_settings
+from classifiers.progress import TitledProgress, ticker
+from classifiers.search import Search, check_search, find_settings
 from classifiers.selection.rounds import merged_rounds, same_nights
 from lake.errors import SurveyError
 from lake.store import Lake
@@ -75,7 +75,7 @@ def train(
     columns: Sequence[str] = (),
     class_weight: str = NONE,
     judge: bool | None = None,
-    progress: Progress | None = None,
+    progress: TitledProgress | None = None,
 ) -> TrainSummary:
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
 

@@ -68,6 +68,7 @@ def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
 
 
 def _sampled(extension: Any, ny: int, height: int) -> NDArray[np.float32]:
+    """Return rows of an image, (height, nx), each between the two nearest of its own `ny`."""
     # In single precision, as torch has it, so that both give the same rows.
     centre = np.float32(ny / height) * (np.arange(height, dtype=np.float32) + np.float32(0.5))
     position = (centre - np.float32(0.5)).clip(0, ny - 1)
