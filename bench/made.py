@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from lake.cameras import DECAM_CCDS
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from lake.vocabulary import Vocabulary
 
 EMBEDDER, RELEASE = "made", "made"

@@ -31,7 +31,8 @@ from classifiers import estimators
 from classifiers.inputs.features import Layout
 from classifiers.inputs.vectors import in_chunks
 from classifiers.model import save_model
-from lake.store import Lake, digest
+from lake.record import digest
+from lake.store import Lake
 
 CLASSES = 12
 RELEASE, NIGHTS = 5_672_660, 2_400

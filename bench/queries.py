@@ -132,7 +132,8 @@ def write_votes(root: Path) -> int:
     import numpy as np
     import pyarrow as pa
 
-    from lake.store import Lake, Record
+    from lake.record import Record
+    from lake.store import Lake
 
     lake = Lake(root)
     total = 0

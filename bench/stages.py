@@ -27,7 +27,8 @@ from embedders.tasks import FileTask
 from embedders.torch_embedder import PRECISIONS, quiet
 from embedders.vectors import read_vectors
 from lake.images import open_images, read_ccd
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 
 NIGHT = {"camera": "decam", "night": "20140818"}
 

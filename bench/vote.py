@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench import made
-from lake.store import Lake, Record, read_file
+from lake.record import Record
+from lake.store import Lake, read_file
 from lake.vocabulary import Vocabulary
 
 _CCDS = 20

@@ -15,7 +15,7 @@ from classifiers import estimators
 from classifiers.evaluation.metrics import Scores
 from classifiers.inputs.sample import Sample
 from classifiers.search import Search
-from lake.store import tool_version
+from lake.record import tool_version
 
 #: What a model card says a model is for.
 INTENDED_USE = (

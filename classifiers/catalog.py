@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from classifiers.model import model_names, read_card
 from lake.errors import SurveyError
+from lake.model_files import model_names, read_card
 from lake.store import Lake
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int64()

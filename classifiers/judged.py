@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from classifiers.inputs.exposures import Exposures, describe, described_inputs
-from classifiers.inputs.vectors import NightVectors, ccd_keys, read_vectors
+from classifiers.inputs.vectors import NightVectors, ccd_keys, look_up, read_vectors
 from classifiers.model import Model
 from lake.errors import SurveyError
+from lake.record import model_reference
 from lake.store import Lake, Partition
 
 #: Classes that strike at least this share of an exposure's CCDs make it bad as a whole.
@@ -27,9 +28,10 @@ _AT_ONCE = 1024
 
 
 def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
-    """Return the fingerprints, beside the predictions', that decide a learned vote."""
+    """Return the inputs, beside the predictions, that decide a learned vote."""
     vectors = _vectors(lake, model, predictions)
-    return {"model": model.fingerprint, **described_inputs(lake, vectors, model.features)}
+    described = described_inputs(lake, vectors, model.features)
+    return {model_reference(model.name): model.identity, **described}
 
 
 def judged_votes(
@@ -172,7 +174,7 @@ def _predicted(
 ) -> tuple[np.ndarray, NightVectors]:
     """Return the probabilities (n, n_classes) of a night's CCDs, and their vectors."""
     record = predictions.record()
-    if record is None or record.inputs.get("model") != model.fingerprint:
+    if record is None or record.inputs.get(model_reference(model.name)) != model.identity:
         raise SurveyError(
             f"{predictions.name}: predicted by another version of model {model.name}; run "
             "`survey-qa predict` again"
@@ -181,10 +183,12 @@ def _predicted(
     columns = ["expnum", "ccdnum", "probabilities"]
     rows = lake.read("predictions", dict(predictions.keys), columns)
     keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
-    if not np.array_equal(keys, ccd_keys(night.expnum, night.ccdnum)):
+    # Predictions stay where vectors are gone: those CCDs have no say.
+    at, has_prediction = look_up(keys, ccd_keys(night.expnum, night.ccdnum))
+    if not has_prediction.all():
         raise SurveyError(
             f"{predictions.name}: not of the CCDs that have vectors now; run `survey-qa predict` "
             "again"
         )
     shares = rows["probabilities"].combine_chunks().values.to_numpy()
-    return shares.reshape(-1, len(model.classes)), night
+    return shares.reshape(-1, len(model.classes))[at], night

@@ -1,20 +1,15 @@
-"""Models on disk: an estimator that runs no code when it is loaded, and a card that describes it.
+"""Trained models: an estimator that runs no code when it is loaded, and the card that describes it.
 
-``model.skops`` holds the estimator, ``model.json`` everything that people and later stages need to
-know about it. The card names the hash of the file it belongs to. Both are committed atomically,
-the card last.
+How they lie on disk, and how a card that was changed is found out, is `lake.model_files`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +20,10 @@ from classifiers.inputs.features import Features
 from classifiers.inputs.vectors import in_chunks, joined, vector_settings
 from classifiers.judge import ExposureJudge
 from lake.errors import SurveyError
-from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
-from lake.store import Lake, Partition, digest, write_atomically
+from lake.model_files import model_folder, model_identity, read_model, write_model
+from lake.paths import MODEL_FILE
+from lake.store import Lake, Partition
 
-#: Parts of the card that decide what a model predicts; with the estimator they are its identity.
-_DECISIVE = ("classes", "embedders", "classifier", "exposures")
 #: Parts of the model file: the classifier of CCDs, and that of exposures or nothing.
 CCDS, EXPOSURES = "ccds", "exposures"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -65,10 +59,9 @@ class Model:
         return self.card["classifier"] in GOOD_FIRST
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """Hash of everything that decides a prediction."""
-        decisive = {key: self.card[key] for key in _DECISIVE}
-        return digest([self.card["sha256"], decisive, asdict(self.features)])
+        return model_identity(self.card)
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, n_classes) float32 of vectors (n, d), in chunks."""
@@ -101,16 +94,6 @@ class Model:
             )
 
 
-def model_folder(lake: Lake, name: str) -> Path:
-    """Return the folder of a model, whether or not it exists."""
-    return lake.root / MODELS / check_name("model", name)
-
-
-def model_names(lake: Lake) -> list[str]:
-    """Return the models of a lake, those with damaged cards among them."""
-    return sorted(card.parent.name for card in (lake.root / MODELS).glob(f"*/{MODEL_CARD}"))
-
-
 def save_model(
     lake: Lake,
     name: str,
@@ -118,40 +101,17 @@ def save_model(
     judge: ExposureJudge | None,
     card: Mapping[str, Any],
 ) -> Model:
-    """Commit a model and return it; the same estimator gives the same bytes."""
+    """Commit a model and return it; the same estimator and card give the same bytes."""
     import skops.io
 
-    folder = model_folder(lake, name)
     parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.estimators}
-    content = _canonical(skops.io.dumps(parts))
     complete = {
         **card,
         EXPOSURES: None if judge is None else judge.to_dict(card["classes"]),
         "name": name,
-        "sha256": hashlib.sha256(content).hexdigest(),
     }
-    text = json.dumps(complete, indent=1, default=_plain, allow_nan=False) + "\n"
-    write_atomically(folder / MODEL_FILE, lambda path: _write(path, content))
-    write_atomically(folder / MODEL_CARD, lambda path: _write(path, text.encode()))
-    return Model(name, estimator, judge, json.loads(text))
-
-
-def read_card(lake: Lake, name: str) -> dict[str, Any]:
-    """Return the card of a model; raises `SurveyError` when there is none or it is damaged."""
-    path = model_folder(lake, name) / MODEL_CARD
-    if not path.is_file():
-        raise SurveyError(
-            f"no model {name!r} in {lake.root}; train it with `survey-qa train --model {name}` "
-            f"(the lake has {', '.join(model_names(lake)) or 'none'})"
-        )
-    try:
-        card = json.loads(path.read_bytes())
-        card["sha256"], card["classes"], card["context"], card["columns"], card["classifier"]
-        card[EXPOSURES], card["training"]["release"]
-        [(one["name"], one["settings"]) for one in card["embedders"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SurveyError(f"{path}: not a model card ({error!r}); train the model again") from error
-    return card
+    saved = write_model(lake, name, _canonical(skops.io.dumps(parts)), complete)
+    return Model(name, estimator, judge, saved)
 
 
 def load_model(lake: Lake, name: str) -> Model:
@@ -159,23 +119,14 @@ def load_model(lake: Lake, name: str) -> Model:
 
     Raises
     ------
-    SurveyError : there is none, its file is not the one that its card describes, or the file
-        names types beyond scikit-learn's and `classifiers.estimators.TYPES`; nothing of such a
-        file is executed.
+    SurveyError : there is none, its file and its card do not belong together, or the file names
+        types beyond scikit-learn's and `classifiers.estimators.TYPES`; nothing of such a file is
+        executed.
     """
     import skops.io
 
-    card = read_card(lake, name)
+    card, content = read_model(lake, name)
     path = model_folder(lake, name) / MODEL_FILE
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SurveyError(f"cannot read {path}: {error.strerror or error}") from error
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise SurveyError(
-            f"{path}: not the file that {MODEL_CARD} describes (damaged, changed, or its writing "
-            "was interrupted); train the model again"
-        )
     try:
         untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TYPES))
         if untrusted:
@@ -217,15 +168,3 @@ def _canonical(content: bytes) -> bytes:
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), renamed[name], zipfile.ZIP_DEFLATED)
         archive.writestr(zipfile.ZipInfo("schema.json", _EPOCH), schema, zipfile.ZIP_DEFLATED)
     return result.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)

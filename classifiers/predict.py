@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ from classifiers.evaluation.metrics import decide
 from classifiers.inputs.vectors import (
     NightVectors,
     embedded_nights,
-    input_fingerprints,
+    input_references,
     read_vectors,
 )
 from classifiers.model import Model, load_model
 from classifiers.progress import Progress
+from lake.errors import SurveyError
+from lake.keeping import with_kept
+from lake.record import Record, model_reference
 from lake.shares import nights, select
-from lake.store import Lake, Partition, Record
+from lake.store import Lake, Partition
 
 STAGE = "predict"
 
@@ -35,6 +38,8 @@ class PredictSummary:
     n_ccds : CCDs predicted, and `n_without_column` how many of them lack a value of a column,
         which the model fills in.
     n_failed : CCDs without a usable vector.
+    n_kept : predictions that stay since their CCDs lack a vector now; `n_left` nights stay as they
+        were, since the model that predicted them was another one.
     """
 
     done: int
@@ -42,6 +47,8 @@ class PredictSummary:
     n_ccds: int
     n_without_column: int
     n_failed: int
+    n_kept: int = 0
+    n_left: int = 0
 
 
 def predict(
@@ -50,6 +57,8 @@ def predict(
     *,
     partitions: Sequence[str] = (),
     force: bool = False,
+    prune: bool = False,
+    announce: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> PredictSummary:
     """Write class probabilities of every embedded CCD to ``predictions``, a partition at a time.
@@ -61,19 +70,29 @@ def predict(
     ----------
     partitions : as ``--partition`` takes them; all embedded nights when empty.
     force : predict unchanged partitions too.
+    prune : remove the predictions of CCDs that lack a vector now, which else stay; `announce` is
+        told first how many these are.
     progress : called with the partitions done and how many there are to do.
 
     Raises
     ------
-    SurveyError : no such model, a model file that is refused, or vectors of another embedder or
-        other settings than those it was trained on.
+    SurveyError : no such model, a model file that is refused, no vector at all, or vectors of
+        another embedder or other settings than those it was trained on.
     """
     trained = load_model(lake, model)
     embedded = chosen_nights(lake, embedded_nights(lake, trained.features), partitions)
+    if embedded and not any(partition.num_rows() for partition in embedded):
+        raise SurveyError(
+            f"{trained.features.embedders[0]} has no vector in any of the {len(embedded):,} nights "
+            "asked for; the table failures says why"
+        )
+    if prune:
+        _announce(lake, trained, embedded, announce)
     stale = []
     for partition in embedded:
         record = _record(lake, trained, partition)
-        if force or not lake.is_current("predictions", _keys(trained, partition), record):
+        keys = _keys(trained, partition)
+        if force or prune or not lake.is_current("predictions", keys, record):
             stale.append((partition, record))
     counts: Counter[str] = Counter()
 
@@ -86,18 +105,48 @@ def predict(
             counts["ccds"] += len(night.expnum)
             counts["without a column"] += night.n_without_column
             counts["failed"] += len(night.unusable)
-            yield keys, _predictions(trained, night), record
+            rows = _predictions(trained, night)
+            if prune:
+                yield keys, rows, record
+                continue
+            before = lake.record("predictions", keys)
+            reference = model_reference(model)
+            is_same = before is not None and before.inputs.get(reference) == trained.identity
+            whole, n_kept = with_kept(lake, "predictions", keys, rows, is_same)
+            counts["left" if whole is None else "kept"] += 1 if whole is None else n_kept
+            if whole is not None:
+                yield keys, whole, record
 
     for number, _ in enumerate(lake.write_many("predictions", predicted()), start=1):
         if progress is not None:
             progress(number, len(stale))
     return PredictSummary(
-        done=len(stale),
+        done=len(stale) - counts["left"],
         skipped=len(embedded) - len(stale),
         n_ccds=counts["ccds"],
         n_without_column=counts["without a column"],
         n_failed=counts["failed"],
+        n_kept=counts["kept"],
+        n_left=counts["left"],
     )
+
+
+def _announce(
+    lake: Lake,
+    model: Model,
+    embedded: Sequence[Partition],
+    announce: Callable[[str], None] | None,
+) -> None:
+    """Say how many predictions go, before any does."""
+    n_gone = 0
+    for partition in embedded:
+        keys = _keys(model, partition)
+        if lake.path("predictions", keys).exists():
+            night = read_vectors(lake, partition, model.features)
+            rows = pa.table({"expnum": night.expnum, "ccdnum": night.ccdnum})
+            n_gone += with_kept(lake, "predictions", keys, rows, may_mix=False)[1]
+    if announce is not None:
+        announce(f"{n_gone:,} predictions of CCDs that lack a vector are removed")
 
 
 def chosen_nights(
@@ -118,8 +167,8 @@ def _keys(model: Model, partition: Partition) -> dict[str, str]:
 
 def _record(lake: Lake, model: Model, partition: Partition) -> Record:
     inputs = {
-        "model": model.fingerprint,
-        **input_fingerprints(lake, partition, model.features),
+        model_reference(model.name): model.identity,
+        **input_references(lake, partition, model.features),
     }
     return Record(STAGE, {"model": model.name}, inputs, {"classes": list(model.classes)})
 

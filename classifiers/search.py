@@ -31,7 +31,8 @@ from classifiers.inputs.sample import Sample, ccd_keys
 from classifiers.processes import in_processes
 from classifiers.progress import TitledProgress
 from lake.errors import SurveyError
-from lake.store import Lake, Record, digest
+from lake.record import Record, digest
+from lake.store import Lake
 
 TABLE = "searches"
 STAGE = "search"

@@ -19,11 +19,13 @@ from classifiers.evaluation.metrics import Scores
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.judge import judge_scores, learn_judge
-from classifiers.model import Model, model_folder, save_model
+from classifiers.model import Model, save_model
 from classifiers.progress import TitledProgress, ticker
 from classifiers.search import Search, check_search, find_settings
 from classifiers.selection.rounds import merged_rounds, same_nights
 from lake.errors import SurveyError
+from lake.model_files import model_folder, stored_identity
+from lake.paths import MODEL_FILE
 from lake.store import Lake
 
 #: How settings are found: the default ones are taken, or `classifiers.search`.
@@ -39,7 +41,8 @@ class TrainSummary:
     `scores` are of the held-out part, `image_scores` of the same classifier trained and scored on
     images divided at random, as the paper did: CCDs of one exposure then stand on both sides, and
     the difference is the leak. Each is keyed by the least probability, 0 for every prediction.
-    `found` is the search, if there was one.
+    `found` is the search, if there was one. `outdated` counts, by table, the partitions that hang
+    on the model of the same name that was replaced by another.
     """
 
     model: Model
@@ -50,6 +53,7 @@ class TrainSummary:
     image_scores: dict[float, Scores]
     held_out: tuple[str, ...]
     found: Search | None
+    outdated: tuple[tuple[str, int], ...] = ()
 
 
 def train(
@@ -75,6 +79,8 @@ def train(
     columns: Sequence[str] = (),
     class_weight: str = NONE,
     judge: bool | None = None,
+    trust_own_lines: bool = False,
+    force: bool = False,
     progress: TitledProgress | None = None,
 ) -> TrainSummary:
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
@@ -84,7 +90,7 @@ def train(
 
     Parameters
     ----------
-    release, sources, good, max_ebv, nights : the sample, see `read_sample`.
+    release, sources, good, max_ebv, nights, trust_own_lines : the sample, see `read_sample`.
     seed : decides sample, split and fit; the same seed gives the same model bit for bit.
     embedders, context, columns : the inputs, see `inputs.features.Features`; no context means
         what suits the classifier (`estimators.CONTEXT`).
@@ -100,12 +106,15 @@ def train(
         scores before and after a round of inspection are of the same nights.
     split : what is kept on one side: ``night``, ``exposure`` or ``image``.
     min_probability : the cut at which scores are given beside those of all predictions.
+    force : replace a model of that name.
 
     Raises
     ------
-    SurveyError : wrong settings, or a sample that cannot be divided or fitted.
+    SurveyError : wrong settings, a model of that name, or a sample that cannot be divided or
+        fitted.
     """
-    model_folder(lake, model)  # a name that cannot be used is better known before the work
+    # What ends it is better known before the work.
+    _check_free(lake, model, force)
     _check(search, split, classifier, test_fraction, min_probability)
     parse_class_weight(class_weight)
     if search != "none":
@@ -115,6 +124,8 @@ def train(
     tick = ticker(4, None if progress is None else partial(progress, title="training"))
     drawn: dict[str, Any] = {"sources": list(sources), "good": good, "max_ebv": max_ebv}
     drawn["nights"] = None if nights is None else list(nights)
+    if trust_own_lines:
+        drawn["trust_own_lines"] = True
     sample = read_sample(lake, features, release=release, seed=seed, **drawn)
     tick()
     if held_out_like is None:
@@ -169,6 +180,7 @@ def train(
     )
     card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
     card["rounds"] = merged_rounds(lake)
+    former = stored_identity(lake, model)
     saved = save_model(lake, model, estimator, judges, card)
     beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
     keep_holdouts(lake, saved, test, None if split == IMAGE else beside)
@@ -181,7 +193,26 @@ def train(
         image_scores=image_scores,
         held_out=tuple(sample.nights_of(held_out)),
         found=found,
+        outdated=_hanging(lake, model) if former not in (None, saved.identity) else (),
     )
+
+
+def _check_free(lake: Lake, model: str, force: bool) -> None:
+    """Raise `SurveyError` where there is a model of that name and it is not to be replaced."""
+    folder = model_folder(lake, model)
+    if force or not (folder / MODEL_FILE).exists():
+        return
+    hanging = ", ".join(f"{count:,} partitions of {name}" for name, count in _hanging(lake, model))
+    raise SurveyError(
+        f"there is a model {model} in {lake.root}; give another name, or --force replaces it"
+        + (f": {hanging} would be out of date" if hanging else "")
+    )
+
+
+def _hanging(lake: Lake, model: str) -> tuple[tuple[str, int], ...]:
+    """Return, by table, how many partitions were made by a model."""
+    counts = [(name, len(lake.partitions(name, model=model))) for name in ("predictions", "votes")]
+    return tuple((name, count) for name, count in counts if count)
 
 
 def _check(

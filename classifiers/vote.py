@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from classifiers.nights import by_night
 from classifiers.predict import chosen_nights
 from classifiers.progress import Progress
 from lake.errors import SurveyError
+from lake.keeping import with_kept
 from lake.paths import check_name
-from lake.store import Lake, Partition, Record
+from lake.record import Record, model_reference, table_reference
+from lake.store import Lake, Partition
 from queries.engine import run_sql
 
 STAGE = "vote"
@@ -28,12 +31,18 @@ RULES = ("share", "learned")
 
 @dataclass(frozen=True)
 class VoteSummary:
-    """Partitions done and skipped as unchanged; exposures that voted and bad ones among them."""
+    """Partitions done and skipped as unchanged; exposures that voted and bad ones among them.
+
+    `n_kept` votes stay since their exposures cannot vote any more; `n_left` nights stay as they
+    were, since the model that voted was another one.
+    """
 
     done: int
     skipped: int
     n_exposures: int
     n_bad: int
+    n_kept: int = 0
+    n_left: int = 0
 
 
 def vote(
@@ -76,6 +85,10 @@ def vote(
             f"no predictions of model {model!r} in {lake.root}; run `survey-qa predict --model "
             f"{model}` first"
         )
+    if not any(partition.num_rows() for partition in predicted):
+        raise SurveyError(
+            f"model {model!r} has predicted no CCD at all; embed and predict before it can vote"
+        )
     settings: dict[str, Any] = {
         "rule": rule,
         "min_probability": min_probability,
@@ -86,13 +99,14 @@ def vote(
     chosen = chosen_nights(lake, predicted, partitions)
     stale = []
     for partition in chosen:
-        inputs = {"predictions": partition.fingerprint}
+        inputs = {table_reference("predictions", dict(partition.keys)): partition.identity()}
         if trained is not None:
             inputs.update(judged_inputs(lake, trained, partition))
         record = Record(STAGE, settings, inputs)
         if force or not lake.is_current("votes", dict(partition.keys), record):
             stale.append((partition, record))
     n_exposures = n_bad = 0
+    kept: Counter[str] = Counter()
     if stale:
         nights = [partition for partition, _ in stale]
         tables: Iterable[pa.Table]
@@ -100,16 +114,38 @@ def vote(
             tables = _votes(lake, model, nights, settings)
         else:
             tables = judged_votes(lake, trained, nights, min_probability, min_fraction)
-        voted = (
-            (dict(partition.keys), rows, record)
-            for (partition, record), rows in zip(stale, tables, strict=True)
-        )
+        voted = _with_kept(lake, stale, tables, kept)
         for number, mine in enumerate(lake.write_many("votes", voted), start=1):
             n_exposures += mine.num_rows
             n_bad += pc.sum(mine["is_bad"]).as_py() or 0
             if progress is not None:
                 progress(number, len(stale))
-    return VoteSummary(len(stale), len(chosen) - len(stale), n_exposures, n_bad)
+    return VoteSummary(
+        len(stale) - kept["left"],
+        len(chosen) - len(stale),
+        n_exposures,
+        n_bad,
+        kept["kept"],
+        kept["left"],
+    )
+
+
+def _with_kept(
+    lake: Lake,
+    stale: Sequence[tuple[Partition, Record]],
+    tables: Iterable[pa.Table],
+    kept: Counter[str],
+) -> Iterator[tuple[dict[str, str], pa.Table, Record]]:
+    """Yield the votes of each night with those that stay, and count these."""
+    for (partition, record), rows in zip(stale, tables, strict=True):
+        keys = dict(partition.keys)
+        before = lake.record("votes", keys)
+        model = model_reference(keys["model"])
+        is_same = before is not None and before.inputs.get(model) == record.inputs.get(model)
+        whole, n_kept = with_kept(lake, "votes", keys, rows, is_same)
+        kept["left" if whole is None else "kept"] += 1 if whole is None else n_kept
+        if whole is not None:
+            yield keys, whole, record
 
 
 def _votes(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.ingest import Source
 from cli.output import FormatOption, OutputOption, emit
 from cli.session import say, session
 from lake.cameras import check_camera
@@ -19,11 +18,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lake.list_diff import Addition
+    from lake.lists import Key
     from lake.store import Lake
     from queries.bad_expid import Agree, CheckReport
 
 
 CameraOption = Annotated[str, typer.Option(help="Camera whose exposures the list names.")]
+
+
+StaleOk = Annotated[bool, typer.Option("--stale-ok", help="Also where votes are out of date.")]
 
 
 class Agreement(StrEnum):
@@ -50,7 +53,8 @@ def diff(
         str | None, typer.Option(metavar="ROUND", help="Add what the inspectors of a round found.")
     ] = None,
     reports: Annotated[
-        Source | None, typer.Option(help="Add what the lists of a source call bad.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Add what the lists of a source call bad."),
     ] = None,
     agree: Annotated[
         Agreement,
@@ -74,6 +78,14 @@ def diff(
             help="With --model: also single CCDs that are bad at this probability.",
         ),
     ] = None,
+    retract_good: Annotated[
+        bool,
+        typer.Option(
+            "--retract-good",
+            help="With --inspections: comment out the lines of what the inspectors call good.",
+        ),
+    ] = False,
+    stale_ok: StaleOk = False,
     retract: Annotated[
         list[str] | None,
         typer.Option(metavar="EXPNUM[-CCD]", help="Comment a line out; repeatable."),
@@ -90,6 +102,8 @@ def diff(
     """The change to the list as a patch, for `git apply` or `patch -p0`.
 
     Lines that do not change stay as they are, byte for byte; what is listed is not added again.
+    A line that is added says its class and where it comes from, `Wonky [survey-qa: model M, 62 of
+    62 CCDs]`, so that no model ever learns from it as from a person's word.
     """
     from lake.list_diff import make_diff
     from lake.lists import format_key, read_bad_list
@@ -102,6 +116,8 @@ def diff(
         "--collapse is for --reports": collapse and reports is None,
         "--agree is for --inspections": agree is not Agreement.any and inspections is None,
         "--ccd-probability is for --model": ccd_probability is not None and model is None,
+        "--retract-good is for --inspections": retract_good and inspections is None,
+        "--stale-ok is for --model": stale_ok and model is None,
     }
     for what, is_so in misplaced.items():
         if is_so:
@@ -121,8 +137,14 @@ def diff(
             collapse,
             ccd_probability,
             camera,
+            stale_ok,
         )
-    change = make_diff(bad_list, against, additions, retract or (), heading, origin, camera)
+    good: list[Key] = []
+    if retract_good and inspections is not None:
+        from queries.bad_expid import good_by_inspections
+
+        good = good_by_inspections(session(context).lake(), inspections, agree.value, camera)
+    change = make_diff(bad_list, against, additions, retract or (), good, heading, origin, camera)
     if output is None:
         sys.stdout.buffer.write(change.patch)
         sys.stdout.buffer.flush()
@@ -145,25 +167,26 @@ def _additions(
     lake: Lake,
     model: str | None,
     inspections: str | None,
-    reports: Source | None,
+    reports: str | None,
     agree: Agree,
     reasons: list[str],
     collapse: bool,
     ccd_probability: float | None,
     camera: str,
+    stale_ok: bool,
 ) -> tuple[list[Addition], str]:
     """Return what the source asked for adds, and its name for the heading."""
     from queries import bad_expid
 
     if model is not None:
-        found = bad_expid.additions_from_votes(lake, model, ccd_probability, camera)
+        found = bad_expid.additions_from_votes(lake, model, ccd_probability, camera, stale_ok)
         return found, f"model {model}"
     if inspections is not None:
         found = bad_expid.additions_from_inspections(lake, inspections, agree, camera)
         return found, f"inspections of {inspections}, bad by {agree} of the inspectors"
     assert reports is not None
-    found = bad_expid.additions_from_reports(lake, reports.value, reasons, collapse, camera)
-    return found, f"{reports.value} list" + (f": {', '.join(reasons)}" if reasons else "")
+    found = bad_expid.additions_from_reports(lake, reports, reasons, collapse, camera)
+    return found, f"{reports} list" + (f": {', '.join(reasons)}" if reasons else "")
 
 
 def check(
@@ -193,6 +216,9 @@ def check(
     if report.classes:
         kinds = [f"{count:,} {name or 'without a class'}" for name, count in report.classes.items()]
         say(f"  what they say: {', '.join(kinds)}")
+    if report.own:
+        origins = [f"{count:,} by {origin}" for origin, count in report.own.items()]
+        say(f"  of them written by this program: {', '.join(origins)}")
     if report.unknown_keys is None:
         say("no CCD table in the lake: not checked whether the exposures exist")
     findings = _findings(report)

@@ -117,7 +117,7 @@ def _judge(lake: Lake, model: str, classifier: str, rule: str) -> tuple[str, ...
     from classifiers.vote import vote
 
     _command("train", "--embedder", EMBEDDER, "--model", model, "--classifier", classifier)
-    trained = train(lake, EMBEDDER, model, classifier=classifier)
+    trained = train(lake, EMBEDDER, model, classifier=classifier, force=True)
     held_out = tuple(night.split("/")[-1] for night in trained.held_out)
     nights = [f"night={night}" for night in held_out]
     options = [word for night in nights for word in ("--partition", night)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.ingest import Force, Strict
+from cli.ingest import Force, Prune, Strict, announced
 from cli.session import Progress, finish, progress, say, session
 from lake.errors import SurveyError
 
@@ -85,9 +85,15 @@ def embed(
         typer.Option(help="Processes that read images; without a GPU, threads of the model too."),
     ] = None,
     force: Force = False,
+    prune: Prune = False,
     strict: Strict = False,
 ) -> None:
     """Turn CCD images into vectors, a night at a time; running again takes only what is missing.
+
+    No vector goes: those that this run does not ask for, or whose images it does not find, are
+    kept and counted. An image is the same when its content is, whatever its folder and time.
+    With --force, vectors of other settings or weights are made anew beside the old ones, and take
+    their place when all have been made.
 
     Behind the name, joined by dots (dinov2-vitb14-reg.1176x588.masked):
 
@@ -118,6 +124,8 @@ def embed(
             engine=engine,
             ray_address=ray_address,
             force=force,
+            prune=prune,
+            announce=announced,
             precision=precision.value if precision else None,
             batch_size=batch_size,
             progress=watch,
@@ -128,6 +136,15 @@ def embed(
         f"images in {summary.seconds:.1f} s ({summary.rate:,.1f}/s), {summary.n_reused:,} kept "
         f"from before, {summary.n_failed:,} failed"
     )
+    for why, count in summary.kept.items():
+        say(f"  {count:,} vectors kept: {why}")
+    if summary.n_pruned:
+        say(f"  {summary.n_pruned:,} vectors removed")
+    if summary.n_apart:
+        say(
+            f"  {summary.n_apart:,} new vectors wait beside those of other settings, of which "
+            f"{summary.n_behind:,} have no new one yet: run again with their images, or --prune"
+        )
     if summary.n_unmasked:
         say(f"{summary.n_unmasked:,} images had no mask beside them and were taken whole")
     if summary.stopped:

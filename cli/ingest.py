@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.session import finish, progress, say, session
 
+if TYPE_CHECKING:
+    from lake.ingest_reports import FileSummary
+
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when an input could not be used.")]
 Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date as well.")]
+Prune = Annotated[
+    bool,
+    typer.Option("--prune", help="Remove what the inputs no longer give; without it that is kept."),
+]
+
+
+def announced(text: str) -> None:
+    """Say what `--prune` is about to remove."""
+    say(f"--prune: {text}")
 
 
 #: Skipped lines that are shown one by one.
 MOST_LINES = 20
 
 
-class Source(StrEnum):
-    """Whose list it is."""
+class Form(StrEnum):
+    """Whose form a list has."""
 
     decals = "decals"
     des = "des"
@@ -47,9 +59,13 @@ def ccds(
         Path | None, typer.Option(help="Folder of SFD dust maps, for tables without E(B-V).")
     ] = None,
     force: Force = False,
+    prune: Prune = False,
     strict: Strict = False,
 ) -> None:
-    """Read CCD tables into the tables `ccds` and `exposures`."""
+    """Read CCD tables into the tables `ccds` and `exposures`.
+
+    A CCD that a table no longer has stays, and so does a value that it no longer gives.
+    """
     from lake.ingest_ccds import ingest
 
     with session(context).lake(create=True) as lake, progress("reading", "rows") as shown:
@@ -60,6 +76,8 @@ def ccds(
             camera=camera,
             sfd_dir=sfd_dir,
             force=force,
+            prune=prune,
+            announce=announced,
             progress=shown.update,
         )
     say(
@@ -68,8 +86,8 @@ def ccds(
         f"{summary.superseded:,} superseded processings + {summary.failed:,} unusable; "
         f"{summary.partitions:,} partitions written, {summary.unchanged_partitions:,} unchanged"
     )
-    if summary.withdrawn_partitions:
-        say(f"  {summary.withdrawn_partitions:,} nights that a table no longer has: withdrawn")
+    if summary.kept:
+        say(f"  {summary.kept:,} CCDs kept that the tables no longer have; --prune removes them")
     for reason, count in summary.unusable.items():
         say(f"  unusable: {reason}: {count:,}")
     finish(summary.failed, strict)
@@ -78,40 +96,59 @@ def ccds(
 def reports(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Lists: text, FITS or CSV; or a folder.")],
-    source: Annotated[Source, typer.Option(help="Whose list it is.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="decals|des|delve|inspection|NAME",
+            help="Whose list it is; a survey names sources of its own.",
+        ),
+    ],
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--form",
+            help="Of a source of your own: whose form and words its lists have.",
+            show_default="by ending: text decals, FITS des, CSV inspection",
+        ),
+    ] = None,
     round_name: Annotated[
         str | None,
         typer.Option("--round", help="Edition of the list.", show_default="the file's stem"),
     ] = None,
     camera: Annotated[str, typer.Option(help="Camera whose exposures are listed.")] = "decam",
     force: Force = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Let an edition count that lacks more than a tenth of the one before it, or is an "
+            "earlier one.",
+        ),
+    ] = False,
     strict: Strict = False,
 ) -> None:
-    """Read bad-exposure lists into the table `reports`, word for word."""
+    """Read bad-exposure lists into the table `reports`, word for word.
+
+    Every edition of a list stays, known by what it says and not by its file's name; labels come
+    from the latest. One that lacks more than a tenth of the edition before counts only with
+    --prune.
+    """
     from lake.ingest_reports import ingest_reports
 
     with session(context).lake(create=True) as lake:
         summary = ingest_reports(
-            lake, files, source.value, round=round_name, camera=camera, force=force
+            lake,
+            files,
+            source,
+            round=round_name,
+            camera=camera,
+            force=force,
+            form=form.value if form else None,
+            prune=prune,
+            announce=announced,
         )
     for file in summary.files:
-        if file.error:
-            say(f"{file.file}: not read: {file.error}")
-        elif file.unchanged:
-            say(f"{file.file} (round {file.round}): unchanged, {file.reports:,} reports")
-        else:
-            kinds = {
-                "entries": file.entries,
-                "comments": file.comments,
-                "blank": file.blank,
-                "headers": file.headers,
-                "skipped": file.n_skipped,
-            }
-            account = " + ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-            say(
-                f"{file.file} (round {file.round}): {file.lines:,} lines = {account or '0'}; "
-                f"{file.reports:,} reports"
-            )
+        _say_list(file)
     for name, line, why in summary.skipped[:MOST_LINES]:
         say(f"  skipped: {name}, line {line}: {why}")
     if (more := len(summary.skipped) - MOST_LINES) > 0:
@@ -122,8 +159,42 @@ def reports(
             f"{unmapped:,} reports in {len(summary.unmapped):,} wordings have no class: "
             "survey-qa query unmapped_reasons"
         )
-    if (summary.failed or summary.n_skipped) and strict:
+    if (summary.failed or summary.n_skipped or summary.set_aside) and strict:
         raise typer.Exit(1)
+
+
+def _say_list(file: FileSummary) -> None:
+    """Say what became of a list."""
+    if file.error:
+        say(f"{file.file}: not read: {file.error}")
+        return
+    if file.unchanged:
+        say(f"{file.file} (round {file.round}): unchanged, {file.reports:,} reports")
+        return
+    kinds = {
+        "entries": file.entries,
+        "comments": file.comments,
+        "blank": file.blank,
+        "headers": file.headers,
+        "skipped": file.n_skipped,
+    }
+    account = " + ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+    say(
+        f"{file.file} (round {file.round}): {file.lines:,} lines = {account or '0'}; "
+        f"{file.reports:,} reports"
+    )
+    for origin, count in file.own.items():
+        say(f"  {count:,} of them are this program's own lines ({origin}): no labels to learn from")
+    placing = file.placing
+    if placing.outcome == "later":
+        say(f"  a later edition, which counts from now on; {placing.n_lost:,} entries are gone")
+    elif not file.counts:
+        what = (
+            f"lacks {placing.n_lost:,} of the {placing.n_before:,} entries of the edition before"
+            if placing.outcome == "shorter"
+            else "is an earlier edition than the one that counts"
+        )
+        say(f"  kept, but it {what}, and so does not count; --prune lets it count")
 
 
 def images(
@@ -138,6 +209,7 @@ def images(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read headers.")] = None,
     force: Force = False,
+    prune: Prune = False,
     strict: Strict = False,
 ) -> None:
     """Read images' headers into `ccds` and `exposures`, for nights that no CCD table covers."""
@@ -152,6 +224,8 @@ def images(
             camera=camera,
             workers=workers,
             force=force,
+            prune=prune,
+            announce=announced,
             progress=shown.update,
         )
     say(
@@ -159,6 +233,8 @@ def images(
         f"{summary.superseded:,} superseded processings, {summary.failed:,} unusable; "
         f"{summary.partitions:,} partitions written"
     )
+    if summary.kept:
+        say(f"  {summary.kept:,} CCDs kept that their files no longer give; --prune removes them")
     for reason, count in summary.unusable.items():
         say(f"  unusable: {reason}: {count:,}")
     finish(summary.failed, strict)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.ingest import Force
+from cli.badlist import StaleOk
+from cli.ingest import Force, Prune, announced
 from cli.output import FormatOption, OutputOption, emit
 from cli.session import progress, say, session
 
@@ -21,12 +22,23 @@ def merge_labels(
     context: typer.Context,
     release: Annotated[str, typer.Option(help="Release whose CCDs are labelled.")],
     force: Force = False,
+    prune: Prune = False,
 ) -> None:
-    """Resolve what the lists say onto the CCDs of a release: the table `labels`."""
+    """Resolve what the lists say onto the CCDs of a release: the table `labels`.
+
+    Labels of a list, round or CCD that is gone from the lake stay.
+    """
     from queries.merge_labels import merge_labels as merge
 
     with progress("merging", "partitions") as shown:
-        summary = merge(session(context).lake(), release, force=force, progress=shown.update)
+        summary = merge(
+            session(context).lake(),
+            release,
+            force=force,
+            prune=prune,
+            announce=announced,
+            progress=shown.update,
+        )
     say(summary.text())
 
 
@@ -36,10 +48,12 @@ def crossmatch(
     release: Annotated[
         list[str], typer.Option(help="Release whose ccd_cuts are compared; give two for both.")
     ],
+    stale_ok: StaleOk = False,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
     """Compare a model's votes with legacypipe's own cuts: both, only ours, only theirs."""
     from queries.crossmatch import crossmatch as compare
 
-    emit(compare(session(context).lake(), model, release), form, output, title=f"votes of {model}")
+    rows = compare(session(context).lake(), model, release, stale_ok=stale_ok)
+    emit(rows, form, output, title=f"votes of {model}")

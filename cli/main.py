@@ -42,7 +42,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from lake.store import tool_version
+        from lake.record import tool_version
 
         typer.echo(f"survey-qa {tool_version()}")
         raise typer.Exit

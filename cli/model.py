@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.badlist import StaleOk
 from cli.embed import PartitionOption
-from cli.ingest import Force, Strict
+from cli.ingest import Force, Prune, Strict, announced
 from cli.output import Format, FormatOption, OutputOption, emit
 from cli.session import finish, progress, say, session
 from lake.errors import SurveyError
@@ -32,6 +33,15 @@ Classifier = StrEnum(
 Rule = StrEnum("Rule", ["share", "learned"])
 Split = StrEnum("Split", ["night", "exposure", "image"])
 Search = StrEnum("Search", ["none", "halving"])
+
+
+TrustOwnLines = Annotated[
+    bool,
+    typer.Option(
+        "--trust-own-lines",
+        help="Learn also from lines that this program wrote into a list.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -119,10 +129,16 @@ def train(
         int | None, typer.Option(help="Processes of a search; when not given, one a core.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
+    trust_own_lines: TrustOwnLines = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Learn the classes from labelled CCDs; scores are of nights that were held out."""
+    """Learn the classes from labelled CCDs; scores are of nights that were held out.
+
+    A model of that name is replaced only with --force; what it predicted and voted then counts as
+    out of date. Lines that this program wrote into a list are no labels.
+    """
     from classifiers.evaluation.tables import score_table
     from classifiers.train import train as learn
 
@@ -149,8 +165,13 @@ def train(
             candidates=candidates,
             workers=workers,
             seed=seed,
+            trust_own_lines=trust_own_lines,
+            force=force,
             progress=shown.update,
         )
+    if summary.outdated:
+        what = ", ".join(f"{count:,} partitions of {name}" for name, count in summary.outdated)
+        say(f"model {model} was replaced; out of date now: {what}")
     say(
         f"model {model}: {summary.n_train:,} CCD images learned from, {summary.n_test:,} held out, "
         f"{summary.n_missing:,} labelled CCDs without a vector"
@@ -184,6 +205,7 @@ def evaluate(
             "given, 10 for a report."
         ),
     ] = None,
+    stale_ok: StaleOk = False,
     form: FormatOption = None,
 ) -> None:
     """Scores of a model on the nights it was not trained on; with --output, a report."""
@@ -201,6 +223,7 @@ def evaluate(
             images=images,
             per_class=mistakes,
             n_seeds=seeds,
+            stale_ok=stale_ok,
             progress=shown.update,
         )
     _emit_scores(result.table(), result.cut, form, None)
@@ -217,9 +240,13 @@ def predict(
     model: ModelOption,
     partition: PartitionOption = None,
     force: Force = False,
+    prune: Prune = False,
     strict: Strict = False,
 ) -> None:
-    """Class probabilities of every embedded CCD: the table `predictions`."""
+    """Class probabilities of every embedded CCD: the table `predictions`.
+
+    A CCD whose vector is gone keeps what was predicted of it.
+    """
     from classifiers.predict import predict as judge
 
     with progress("predicting", "partitions") as shown:
@@ -228,13 +255,27 @@ def predict(
             model,
             partitions=partition or (),
             force=force,
+            prune=prune,
+            announce=announced,
             progress=shown.update,
         )
     say(
         f"{summary.done:,} partitions predicted, {summary.skipped:,} unchanged; "
         f"{summary.n_ccds:,} CCDs{_filled(summary.n_without_column)}"
     )
+    _say_kept(summary.n_kept, summary.n_left, "predictions")
     finish(summary.n_failed, strict)
+
+
+def _say_kept(n_kept: int, n_left: int, what: str) -> None:
+    """Say what stays although it could not be made again."""
+    if n_kept:
+        say(f"  {n_kept:,} {what} kept of what has no vector any more")
+    if n_left:
+        say(
+            f"  {n_left:,} nights left as another version of the model made them: some of what "
+            "they have has no vector any more; `predict --prune` gives that up"
+        )
 
 
 def vote(
@@ -276,6 +317,7 @@ def vote(
         f"{summary.done:,} partitions voted, {summary.skipped:,} unchanged; {summary.n_bad:,} of "
         f"{summary.n_exposures:,} exposures are bad"
     )
+    _say_kept(summary.n_kept, summary.n_left, "votes")
 
 
 def _filled(n_without_column: int) -> str:

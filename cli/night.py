@@ -83,11 +83,11 @@ def night(
     """
     import pyarrow as pa
 
-    from classifiers.model import read_card
     from classifiers.predict import predict
     from classifiers.vote import vote
     from embedders.engine import run
     from lake.ingest_images import ingest_images
+    from lake.model_files import read_card
 
     lake = session(context).lake()
     card = read_card(lake, model)
@@ -193,7 +193,8 @@ def _alone(lake: Lake, directory: Path, model: str) -> AbstractContextManager[No
 
     Raises `SurveyError` where another process holds it, or the lake cannot be written.
     """
-    from lake.store import digest, hold
+    from lake.record import digest
+    from lake.store import hold
 
     path = lake.root / f".night-{digest([str(directory.resolve()), model])}.lock"
     return hold(
@@ -257,7 +258,7 @@ def _fitting(
 ) -> Options:
     from embedders.kinds import DeviceEmbedder
     from embedders.registry import Options, embedder
-    from lake.store import digest
+    from lake.record import digest
 
     name = trained["name"]
     precisions = [precision] if precision else [None, *(choice.value for choice in Precision)]

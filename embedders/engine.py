@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +13,20 @@ from types import FrameType
 from typing import Any
 
 from embedders import registry
+from embedders.job import Job, check_settings
 from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.neighbours import Pooled, pool_nights
 from embedders.on_ray import Order, embed_on_ray
 from embedders.parallel import DeviceTask, embed_side_by_side
 from embedders.pipeline import embed_nights
-from embedders.plan import Job, check_settings
+from embedders.plan import plan
 from embedders.progress import EmbedSummary, Event, Progress
 from embedders.readers import cores
 from embedders.registry import Options
+from embedders.replacement import apart, promote
+from embedders.wanted import first_image
 from lake.errors import SurveyError
-from lake.shares import nights, select
+from lake.shares import Night, nights, select
 from lake.store import Lake
 
 __all__ = ["EmbedSummary", "Event", "Progress", "run"]
@@ -45,6 +47,8 @@ def run(
     engine: str = "local",
     ray_address: str | None = None,
     force: bool = False,
+    prune: bool = False,
+    announce: Callable[[str], None] | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -56,6 +60,10 @@ def run(
     0; a CCD that cannot be read is missing from its picture and a row of ``failures``. For
     ``….neighbours`` the vectors of the embedder before it are brought up to date first and then
     pooled; the summary counts their images and the pooled partitions.
+
+    Vectors are added or made anew, and never go: those that the run does not ask for, or whose
+    images are missing or cannot be read, are kept and counted. Where the lake has vectors of other
+    settings, `force` makes new ones that wait beside them until all have theirs.
 
     Parameters
     ----------
@@ -72,13 +80,15 @@ def run(
     engine : ``local``, or ``ray`` for the cluster at `ray_address` (by default the one that Ray
         finds by itself, else this machine).
     force : compute again what is current.
+    prune : remove the vectors that would be kept; `announce` is told first how many these are. Of
+        other settings, the new vectors take the place of the old ones as many as they are.
     stop : when set, the run ends soon and commits nothing that is not whole. SIGTERM and SIGINT
         set it too where `run` is called from the main thread.
 
     Raises
     ------
-    SurveyError : nothing to embed, missing images or weights, vectors of other settings in the
-        lake, a damaged partition, a full disk.
+    SurveyError : nothing to embed, none of the images there, missing weights, vectors of other
+        settings in the lake, a damaged partition, a full disk.
     """
     if ccds_per_exposure is not None and ccds_per_exposure < 1:
         raise SurveyError(f"--ccds-per-exposure {ccds_per_exposure}: expected 1 or more, or all")
@@ -121,13 +131,14 @@ def run(
         ccds_per_exposure=None if view.mosaic else ccds_per_exposure,
         seed=seed,
         force=force,
+        prune=prune,
         view=view,
     )
     chosen = select(counts, partitions)
-    # The other shares of the job are made anew by the other tasks.
-    unshared = [pattern for pattern in partitions if not re.fullmatch(r"\s*\d+/\d+\s*", pattern)]
-    spared = frozenset(select(counts, unshared)) if force else frozenset()
-    check_settings(lake, job, spared)
+    job = apart(lake, job)
+    _check_images(lake, job, chosen)
+    if prune and announce is not None:
+        _announce(lake, job, chosen, announce)
     with _stopping(stop or threading.Event()) as stopping:
         if engine == "ray":
             order = Order(lake.root.absolute(), job, make, workers)
@@ -152,7 +163,9 @@ def run(
                 if share
             ]
             summary = embed_side_by_side(tasks, progress, stopping)
-        if pooled is None:
+        if job.is_apart and not summary.stopped:
+            summary.n_apart, summary.n_behind = promote(lake, job, announce)
+        if pooled is None or summary.n_behind:
             return summary
         its_job = replace(
             job,
@@ -160,8 +173,10 @@ def run(
             embedder=dict(pooled.settings),
             dimension=pooled.dimension,
             notes=pooled.notes,
+            is_apart=False,
         )
-        check_settings(lake, its_job, spared)
+        if not force:
+            check_settings(lake, its_job)
         done = pool_nights(lake, its_job, job.name, chosen, progress, stopping)
         return replace(
             summary,
@@ -170,6 +185,29 @@ def run(
             stopped=done.stopped or summary.stopped,
             remaining=sorted({*summary.remaining, *done.remaining}),
         )
+
+
+def _check_images(lake: Lake, job: Job, chosen: Sequence[Night]) -> None:
+    """Raise `SurveyError` where the CCD tables name images and not one of them is there."""
+    found, n_looked = first_image(lake, job, chosen)
+    if n_looked and not found:
+        folders = " or ".join(str(folder) for folder in job.images)
+        raise SurveyError(
+            f"none of the {n_looked:,} images that the CCD table names is under {folders}: is it "
+            "the folder that the table's image_filename is relative to, and mounted? Nothing was "
+            "written"
+        )
+
+
+def _announce(
+    lake: Lake, job: Job, chosen: Sequence[Night], announce: Callable[[str], None]
+) -> None:
+    """Say how many vectors go, before any does."""
+    gone = [len(plan(lake, job, night).pruned) for night in chosen]
+    announce(
+        f"{sum(gone):,} vectors of {sum(map(bool, gone)):,} nights are removed: this run does not "
+        "ask for them, or their images are missing"
+    )
 
 
 def _itself(embedder: Embedder | DeviceEmbedder) -> Embedder | DeviceEmbedder:

@@ -9,18 +9,20 @@ if it did not differ from them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedders.plan import Job, ccd_sources, latest
+from embedders.job import Job, is_of
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.tasks import Key
 from embedders.vectors import read_vectors, vector_rows
+from embedders.wanted import ccd_sources, latest
 from lake.focal_plane import COLUMNS, REACH, layout
+from lake.record import Record, table_reference
 from lake.shares import Night
-from lake.store import Lake, Record
+from lake.store import Lake
 
 if TYPE_CHECKING:
     from embedders.kinds import DeviceEmbedder, Embedder
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 #: What is put behind an embedder's name.
 MODIFIER = ".neighbours"
 STAGE = "pool"
+#: Raise whenever the same vectors give other pooled ones.
+ALGORITHM = 1
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,30 @@ def _pool(lake: Lake, job: Job, base: str, night: Night) -> int | None:
     """Commit the pooled vectors of a night; return their number, None when they are current."""
     theirs = lake.record("embeddings", _keys(base, night))
     assert theirs is not None
-    sources = ccd_sources(lake, job, night)
-    inputs = {f"ccds/{source['release']}": source.fingerprint for source in sources}
-    inputs[f"embeddings/{base}"] = theirs.fingerprint
-    # The draw of CCDs is that of the vectors.
-    settings = {**theirs.settings, "embedder": dict(job.embedder)}
+    sources = ccd_sources(lake, job.releases, night)
+    inputs = {
+        table_reference("ccds", dict(source.keys), "places"): source.identity("places")
+        for source in sources
+    }
+    inputs[table_reference("embeddings", _keys(base, night))] = theirs.identity()
     notes = {**job.notes, "dimension": job.dimension}
-    record = Record(STAGE, settings, inputs, notes)
+    record = Record(STAGE, job.settings, inputs, notes, ALGORITHM)
     keys = job.keys(night)
-    if not job.force and lake.is_current("embeddings", keys, record):
-        return None
-    own = read_vectors(lake, _keys(base, night))
-    pooled = pool(own, neighbours(latest(sources, COLUMNS)))
-    lake.write("embeddings", keys, vector_rows(pooled, job.dimension), record)
+    with lake.lock_partition("embeddings", keys):
+        stored = lake.record("embeddings", keys)
+        if stored is not None and not job.force and record.matches(_without_draw(stored)):
+            return None
+        own = read_vectors(lake, _keys(base, night))
+        pooled = pool(own, neighbours(list(latest(sources, COLUMNS).values())))
+        if not job.prune and is_of(stored, job):
+            pooled = {**read_vectors(lake, keys), **pooled}
+        lake.write("embeddings", keys, vector_rows(pooled, job.dimension), record)
     return len(pooled)
+
+
+def _without_draw(record: Record) -> Record:
+    """Return a record without what version 0.1.0 noted of the draw of CCDs, which is the base's."""
+    return replace(record, settings={"embedder": record.settings.get("embedder")})
 
 
 def neighbours(ccds: Sequence[Mapping[str, Any]]) -> dict[Key, list[Key]]:

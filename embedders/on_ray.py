@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from embedders.job import Job
 from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.pipeline import embed_nights
-from embedders.plan import Job
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from lake.errors import SurveyError
 from lake.shares import Night

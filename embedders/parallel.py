@@ -11,9 +11,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from embedders.job import Job
 from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.pipeline import embed_nights
-from embedders.plan import Job
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from lake.errors import SurveyError
 from lake.shares import Night

@@ -12,22 +12,22 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
+from embedders.commit import Made, commit, settle
 from embedders.device import Device
+from embedders.job import Job
 from embedders.kinds import Attended, DeviceEmbedder, Embedder
-from embedders.plan import STAGE, Job, Plan, failure, flaw_failure, plan
+from embedders.plan import Plan, plan
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.readers import Read, Readers, cores
 from embedders.tasks import Ccd, Key, Task
-from embedders.vectors import vector_rows
+from embedders.wanted import failure, flaw_failure
 from lake.shares import Night
 from lake.store import Lake
-from lake.tables import table
 
 #: Seconds after which the pipeline looks around when nothing happens.
 _TICK = 0.1
@@ -49,13 +49,15 @@ def embed_nights(
 
 @dataclass
 class _Open:
-    """A partition whose images are under way."""
+    """A partition whose images are under way; `flawed` pictures lack CCDs that they once had."""
 
     plan: Plan
     n_open: int
-    vectors: dict[Key, np.ndarray]
-    failures: list[dict[str, Any]]
-    n_reused: int
+    made: Made = field(default_factory=Made)
+    flawed: set[Key] = field(default_factory=set)
+    n_reused: int = 0
+    n_vectors: int = 0
+    n_failed: int = 0
 
 
 #: A CCD image on its way through the device.
@@ -134,21 +136,30 @@ class _Run:
         """Plan the nights one after the other, only as far as the readers can follow."""
         for night in self._chosen:
             planned = plan(self._lake, self._job, night)
-            if planned is None:
+            if planned.is_current:
+                settle(self._lake, self._job, planned)
                 self._settled.add(night)
                 self._summary.n_skipped += 1
-                self._tell("skipped", f"camera={night[0]}/night={night[1]}", 0, 0)
+                self._summary.kept += planned.kept
+                self._tell("skipped", planned.name, 0, 0)
                 continue
             n_open = sum(len(task.ccds) for task in planned.tasks)
-            opened = _Open(planned, n_open, planned.vectors, planned.failures, len(planned.vectors))
+            opened = _Open(planned, n_open, n_reused=planned.n_reused)
             if not n_open:
                 self._commit(opened)
             for task in planned.tasks:
                 yield opened, task
 
     def _take(self, read: Read[_Open]) -> None:
+        if read.content is not None:
+            self._content(read.owner, read.task, read.content)
+            return
+        assert read.ccd is not None
         if read.flaws:
-            read.owner.failures += [flaw_failure(flaw) for flaw in read.flaws]
+            read.owner.made.failures += [flaw_failure(flaw) for flaw in read.flaws]
+            pictured = read.owner.plan.pictured.get(read.task.input, frozenset())
+            if any(flaw.ccd.key in pictured for flaw in read.flaws):
+                read.owner.flawed.add(read.ccd.key)
             self._tell("images", read.owner.plan.name, 0, len(read.flaws))
         if read.error is not None:
             self._fail(read.owner, read.task, read.ccd, read.error)
@@ -158,15 +169,30 @@ class _Run:
             self._device.put((read.owner, read.task, read.ccd), read.pixels)
             read.release()
 
+    def _content(self, opened: _Open, task: Task, content: str) -> None:
+        """Take note of what is in a file; where that is known, nothing else comes of it."""
+        opened.made.contents[task.input] = content
+        if content and content == task.known:
+            opened.made.verified.add(task.input)
+            opened.n_reused += sum(ccd.key in opened.plan.there for ccd in task.ccds)
+            opened.n_open -= len(task.ccds)
+            if not opened.n_open:
+                self._commit(opened)
+
     def _vector(self, opened: _Open, task: Task, ccd: Ccd, vector: np.ndarray) -> None:
         if not np.isfinite(vector).all():
             self._fail(opened, task, ccd, "the embedder gave a vector that is not finite")
             return
-        opened.vectors[ccd.key] = vector.clip(-_FLOAT16, _FLOAT16).astype(np.float16)
+        if ccd.key in opened.flawed and ccd.key in opened.plan.there:
+            opened.made.kept.add(ccd.key)
+        else:
+            opened.made.vectors[ccd.key] = vector.clip(-_FLOAT16, _FLOAT16).astype(np.float16)
         self._one_less(opened, 0)
 
     def _fail(self, opened: _Open, task: Task, ccd: Ccd, error: str) -> None:
-        opened.failures.append(failure(task, ccd, error))
+        opened.made.failures.append(failure(task, ccd, error))
+        if ccd.key in opened.plan.there:
+            opened.made.kept.add(ccd.key)
         self._one_less(opened, 1)
 
     def _one_less(self, opened: _Open, n_failed: int) -> None:
@@ -179,14 +205,8 @@ class _Run:
         self._commits.append((opened, self._writer.submit(self._write, opened)))
 
     def _write(self, opened: _Open) -> None:
-        keys, record = self._job.keys(opened.plan.night), opened.plan.record
-        failures = sorted(opened.failures, key=lambda row: (row["expnum"], row["ccdnum"]))
-        # The vectors come last: they are what tells the next run that all is there.
-        self._lake.write_failures(
-            STAGE, self._job.name, keys, pa.Table.from_pylist(failures, _FAILURES), record
-        )
-        rows = vector_rows(opened.vectors, self._job.dimension)
-        self._lake.write("embeddings", keys, rows, record)
+        counts = commit(self._lake, self._job, opened.plan, opened.made)
+        opened.n_vectors, opened.n_failed = counts
 
     def _report_commits(self) -> None:
         while self._commits and self._commits[0][1].done():
@@ -194,11 +214,15 @@ class _Run:
             commit.result()
             self._settled.add(opened.plan.night)
             self._summary.n_partitions += 1
-            self._summary.n_images += len(opened.vectors) - opened.n_reused
+            self._summary.n_images += len(opened.made.vectors)
             self._summary.n_reused += opened.n_reused
-            self._summary.n_failed += len(opened.failures)
+            self._summary.n_failed += opened.n_failed
             self._summary.n_unmasked += opened.plan.n_unmasked
-            self._tell("committed", opened.plan.name, len(opened.vectors), len(opened.failures))
+            self._summary.kept += opened.plan.kept
+            if opened.made.kept:
+                self._summary.kept["their images cannot be used any more"] += len(opened.made.kept)
+            self._summary.n_pruned += len(opened.plan.pruned - opened.made.vectors.keys())
+            self._tell("committed", opened.plan.name, opened.n_vectors, opened.n_failed)
 
     def _tell(
         self,
@@ -210,6 +234,3 @@ class _Run:
         if self._progress is not None:
             done, of = len(self._settled), len(self._chosen)
             self._progress(Event(kind, partition, n_images, n_failed, done, of))
-
-
-_FAILURES = pa.schema([(column.name, column.type) for column in table("failures").columns])

@@ -1,66 +1,33 @@
-"""What a partition of vectors needs: which CCDs, from which files, and what can be kept."""
+"""What a partition of vectors needs: which CCDs, from which files, and what can be kept.
+
+Nothing that was computed before goes: what this run does not ask for, and what it cannot read, is
+kept, unless it is to be pruned.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from embedders.tasks import CCD_BY_CCD, Ccd, FileTask, Flaw, Key, MosaicTask, Task, View
-from embedders.vectors import read_vectors, row_keys
+from embedders.job import STAGE, Job, is_of
+from embedders.remembered import Memory, read_memory
+from embedders.sources import Source, former_source, lacks_a_companion, stamp_of
+from embedders.tasks import Ccd, FileTask, Key, MosaicTask, Task
+from embedders.vectors import read_keys
+from embedders.wanted import count_unmasked, failure, latest, locate, row_key, tasks_of
 from lake.errors import SurveyError
-from lake.focal_plane import COLUMNS, Layout, layout
+from lake.focal_plane import COLUMNS
+from lake.record import Record, digest, file_reference, table_reference
 from lake.shares import Night
-from lake.store import Lake, Partition, Record, digest, file_fingerprint, read_file
-from lake.versions import natural
+from lake.store import Lake, Partition, file_stamp
 
-STAGE = "embed"
-#: What stands for the fingerprint of an image file that does not exist.
-MISSING = "missing"
+#: What is wrong with an image whose file is not there.
+NO_FILE = "no such file"
 
-#: What tells CCD images apart, and which processing of one is the latest.
-_ORDER = ("expnum", "ccdnum", "procdate", "plver")
 _COLUMNS = ("ccdname", "image_filename", "image_hdu")
-#: How the files beside an image are called in its place; either may be compressed or not.
-_BESIDE = {"mask": "_ood_", "weight": "_oow_"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run was asked for, apart from how fast it should be.
-
-    `embedder` holds the settings that change the vectors; `images` the folders that
-    ``image_filename`` is relative to, of which the first that has a file wins;
-    `ccds_per_exposure` None takes all; `view` is what the embedder is shown.
-    """
-
-    name: str
-    embedder: Mapping[str, Any]
-    dimension: int
-    notes: Mapping[str, Any]
-    images: tuple[Path, ...]
-    releases: tuple[str, ...] = ()
-    ccds_per_exposure: int | None = None
-    seed: int = 0
-    force: bool = False
-    view: View = CCD_BY_CCD
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that go into the record of each partition."""
-        return {
-            "embedder": dict(self.embedder),
-            "ccds_per_exposure": self.ccds_per_exposure,
-            "seed": None if self.ccds_per_exposure is None else self.seed,
-        }
-
-    def keys(self, night: Night) -> dict[str, str]:
-        """Return the keys of the partition of vectors of `night`."""
-        return {"embedder": self.name, "camera": night[0], "night": night[1]}
+_IMAGE = ("image_filename",)
 
 
 @dataclass
@@ -69,18 +36,36 @@ class Plan:
 
     Attributes
     ----------
-    record : what the partition will carry in its footer.
+    inputs : identities of the CCD rows, by reference.
+    asked : hash of what the run asks of this night.
     tasks : the files (or exposures) to read.
-    vectors, failures : what an earlier run found for files that have not changed since.
-    n_unmasked : CCD images, read now or before, that should be masked and have no mask.
+    there : keys of the vectors that the lake has.
+    sources : the files that vectors and failures came of, as far as they need no reading.
+    failures : what is known to be wrong without reading.
+    pruned : keys of vectors that are to go, unless they are made anew.
+    kept : why vectors that the run does not make stay, and how many.
+    stamps : sizes and times of the files asked for; `n_missing` of them are not there.
+    pictured : of exposures, the CCDs that their pictures were made of.
+    n_reused : vectors that the run asks for and that need no reading.
+    n_unmasked : CCD images that should be masked and have no mask.
+    is_current : whether there is nothing to write.
     """
 
     night: Night
-    record: Record
+    inputs: dict[str, str]
+    asked: str
     tasks: list[Task] = field(default_factory=list)
-    vectors: dict[Key, np.ndarray] = field(default_factory=dict)
+    there: frozenset[Key] = frozenset()
+    sources: dict[str, Source] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    pruned: frozenset[Key] = frozenset()
+    kept: Counter[str] = field(default_factory=Counter)
+    stamps: dict[str, str] = field(default_factory=dict)
+    pictured: dict[str, frozenset[Key]] = field(default_factory=dict)
+    n_missing: int = 0
+    n_reused: int = 0
     n_unmasked: int = 0
+    is_current: bool = False
 
     @property
     def name(self) -> str:
@@ -88,233 +73,209 @@ class Plan:
         return f"camera={self.night[0]}/night={self.night[1]}"
 
 
-def plan(lake: Lake, job: Job, night: Night) -> Plan | None:
-    """Return what the partition of `night` needs, or None when it is current.
+def plan(lake: Lake, job: Job, night: Night) -> Plan:
+    """Return what the partition of `night` needs.
 
-    Raises `SurveyError` when a partition of CCD rows is damaged.
+    Raises `SurveyError` when a partition of CCD rows or vectors is damaged.
     """
-    sources = ccd_sources(lake, job, night)
-    inputs = {f"ccds/{source['release']}": source.fingerprint for source in sources}
-    mosaic = job.view.mosaic
-    rows = latest(sources, _COLUMNS + (COLUMNS if mosaic else ()))
-    if mosaic:
-        tasks, failures = _exposures(job, rows, mosaic)
-    else:
-        files, failures = _files(job, draw(rows, job.ccds_per_exposure, job.seed))
-        tasks = list(files)
-    inputs |= {task.input: _drawn(task) for task in tasks}
+    parts = lake.partitions("ccds", camera=night[0], night=night[1])
+    ours = [part for part in parts if not job.releases or part["release"] in job.releases]
+    inputs = {_reference(part, job.facet): part.identity(job.facet) for part in ours}
+    draw_of = None if job.ccds_per_exposure is None else [job.ccds_per_exposure, job.seed]
+    ask = [sorted(inputs.items()), sorted(job.releases), draw_of]
+    planned = Plan(night, inputs, digest(ask))
+    target, keys = job.target(lake, night), job.keys(night)
+    record = target.record("embeddings", keys)
+    if record is not None and not is_of(record, job):
+        raise SurveyError(
+            f"{target.path('embeddings', keys)}: its vectors were made with other settings; make "
+            "all of them anew with --force"
+        )
+    memory = read_memory(target, job, night, record)
+    if not (job.force or job.prune) and _is_as_remembered(job, planned, record, memory):
+        planned.is_current = True
+        return planned
 
-    notes = {**job.notes, "dimension": job.dimension}
-    n_unmasked = _count_unmasked(tasks) if job.view.masked else 0
+    mosaic = job.view.mosaic
+    rows = list(latest(ours, _COLUMNS + (COLUMNS if mosaic else ())).values())
+    tasks, nameless = tasks_of(job, rows, job.ccds_per_exposure, job.seed)
     if job.view.masked:
-        notes["n_unmasked"] = n_unmasked
-    record = Record(STAGE, job.settings, inputs, notes)
-    if not job.force and lake.is_current("embeddings", job.keys(night), record):
-        return None
-    planned = Plan(night, record, tasks, failures=failures, n_unmasked=n_unmasked)
-    if not job.force:
-        _reuse(lake, job, planned)
+        planned.n_unmasked = count_unmasked(tasks)
+    past = _Past()
+    if record is not None:
+        past = _read_past(target, job, night, record, memory, rows)
+    planned.there, planned.sources = past.vectors, dict(past.sources)
+    # What is asked for by name, or anew, is made of what was asked for.
+    is_open = mosaic or job.force or job.prune
+    newer = frozenset() if is_open else _newer(parts, ours, past)
+    _settle(job, planned, past, tasks, nameless, newer)
+    unasked = past.vectors - {ccd.key for task in tasks for ccd in task.ccds}
+    if job.prune:
+        planned.pruned |= unasked
+    elif unasked:
+        planned.kept["not asked for by this run"] += len(unasked)
+    planned.is_current = (
+        record is not None
+        and not job.force
+        and not planned.tasks
+        and not planned.pruned
+        and all(past.failures.get(row_key(row)) == row for row in planned.failures)
+        and all(_names(record, part, job.facet) for part in ours)
+    )
     return planned
 
 
-def ccd_sources(lake: Lake, job: Job, night: Night) -> list[Partition]:
-    """Return the partitions of CCD rows of `night` that count for `job`."""
-    return [
-        partition
-        for partition in lake.partitions("ccds", camera=night[0], night=night[1])
-        if not job.releases or partition["release"] in job.releases
-    ]
+def _names(record: Record, part: Partition, facet: str) -> bool:
+    """Tell whether a record names CCD rows as they are now."""
+    # Version 0.1.0 knew partitions as a whole alone.
+    facet = facet if record.format > 1 else ""
+    return record.inputs.get(_reference(part, facet)) == part.identity(facet)
 
 
-def draw(rows: list[dict[str, Any]], per_exposure: int | None, seed: int) -> list[dict[str, Any]]:
-    """Return the rows of `per_exposure` CCDs of each exposure, drawn by (seed, expnum) alone.
-
-    CCDs are ranked by a hash, so that neither the order of the rows nor the other exposures
-    matter, and a CCD that is added to the table displaces at most one.
-    """
-    if per_exposure is None:
-        return rows
-    exposures: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        exposures.setdefault(row["expnum"], []).append(row)
-
-    def rank(row: dict[str, Any]) -> bytes:
-        text = f"{seed}/{row['expnum']}/{row['ccdnum']}"
-        return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-    return [row for ccds in exposures.values() for row in sorted(ccds, key=rank)[:per_exposure]]
+def _reference(part: Partition, facet: str) -> str:
+    return table_reference("ccds", dict(part.keys), facet)
 
 
-def check_settings(lake: Lake, job: Job, spared: frozenset[Night]) -> None:
-    """Raise `SurveyError` when the lake holds vectors of other settings under the same name.
+@dataclass(frozen=True)
+class _Past:
+    """What earlier runs left of a partition: keys of vectors, failures by key, and sources."""
 
-    Partitions of `spared` are about to be made anew and do not count.
-    """
-    for partition in lake.partitions("embeddings", embedder=job.name):
-        record = partition.record()
-        theirs = {} if record is None else record.settings.get("embedder", {})
-        if theirs == dict(job.embedder) or (partition["camera"], partition["night"]) in spared:
+    vectors: frozenset[Key] = frozenset()
+    failures: Mapping[Key, dict[str, Any]] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+def _read_past(
+    target: Lake,
+    job: Job,
+    night: Night,
+    record: Record,
+    memory: Memory,
+    rows: list[dict[str, Any]],
+) -> _Past:
+    sources = {}
+    if record.format == 1:
+        # It noted what was drawn then.
+        drawn = record.settings.get("ccds_per_exposure"), record.settings.get("seed") or 0
+        for task in tasks_of(job, rows, *drawn)[0]:
+            noted = record.inputs.get(file_reference(task.input))
+            source = None if noted is None else former_source(task, noted)
+            if source is not None:
+                sources[task.input] = source
+    else:
+        for name, note in record.notes["files"].items():
+            source = Source.from_note(note)
+            sources[name] = replace(source, stamp=memory.stamps.get(name, source.stamp))
+    failures = {row_key(row): row for row in read_failures(target, job, night)}
+    return _Past(frozenset(read_keys(target, job.keys(night))), failures, sources)
+
+
+def _settle(
+    job: Job,
+    planned: Plan,
+    past: _Past,
+    tasks: Sequence[Task],
+    nameless: Sequence[dict[str, Any]],
+    newer: frozenset[Key],
+) -> None:
+    """Tell for each task what is settled, what is missing, and what there is to read."""
+    planned.failures = [row for row in nameless if row_key(row) not in past.vectors]
+    for task in tasks:
+        source, stamp = past.sources.get(task.input), stamp_of(task)
+        planned.stamps[task.input] = stamp or ""
+        if stamp is None or (source is not None and lacks_a_companion(task, source.stamp)):
+            _settle_missing(job, planned, past, task, stamp is None)
             continue
-        names = sorted(theirs.keys() | job.embedder.keys())
-        differences = ", ".join(
-            f"{name} {theirs.get(name)!r} there, {job.embedder.get(name)!r} now"
-            for name in names
-            if theirs.get(name) != job.embedder.get(name)
-        )
-        raise SurveyError(
-            f"{partition.path}: its vectors were made with other settings ({differences}); use "
-            "the same settings, or make every partition anew with --force"
-        )
+        kept = [ccd.key for ccd in task.ccds if ccd.key in newer]
+        if kept:
+            planned.kept["they were made from a later processing"] += len(kept)
+        left = [ccd for ccd in task.ccds if ccd.key not in newer]
+        if source is not None and not job.force:
+            left, task = _unsettled(planned, past, task, left, source, stamp)
+        if left:
+            planned.tasks.append(replace(task, ccds=tuple(left)))
 
 
-def _locate(folders: tuple[Path, ...], file: str) -> Path:
-    paths = [folder / file for folder in folders]
-    return next((path for path in paths if path.exists()), paths[0])
+def _settle_missing(
+    job: Job, planned: Plan, past: _Past, task: Task, is_image_missing: bool
+) -> None:
+    """Keep the vectors of an image, or of a mask, that is no longer there."""
+    planned.n_missing += 1
+    there = [ccd.key for ccd in task.ccds if ccd.key in past.vectors]
+    if job.prune:
+        planned.pruned |= {*there}
+    elif there:
+        folders = ", ".join(str(folder) for folder in job.images)
+        planned.kept[f"their images are not under {folders}"] += len(there)
+    if isinstance(task, FileTask) and is_image_missing:
+        planned.failures += [
+            failure(task, ccd, NO_FILE)
+            for ccd in task.ccds
+            if job.prune or ccd.key not in past.vectors
+        ]
+    elif job.prune or not there:
+        planned.tasks.append(task)  # what there is of it still makes a vector
 
 
-def _files(job: Job, rows: list[dict[str, Any]]) -> tuple[list[FileTask], list[dict[str, Any]]]:
-    """Return the files that `rows` name, and the failures of rows that name none."""
-    files: dict[str, list[Ccd]] = {}
-    nameless = []
-    for row in rows:
-        file = (row["image_filename"] or "").strip()
-        name = (row["ccdname"] or "").strip() or None
-        ccd = Ccd(row["expnum"], row["ccdnum"], row["image_hdu"], name)
-        if file:
-            files.setdefault(file, []).append(ccd)
-        else:
-            nameless.append(_failure(ccd, "", "the CCD table names no image file"))
-    tasks = []
-    for file, ccds in sorted(files.items()):
-        path = _locate(job.images, file)
-        beside = {kind: _beside(path, kind) for kind in _BESIDE} if job.view.masked else {}
-        tasks.append(FileTask(file, path, tuple(ccds), height=job.view.height, **beside))
-    return tasks, nameless
-
-
-def _exposures(
-    job: Job, rows: list[dict[str, Any]], size: int
-) -> tuple[list[Task], list[dict[str, Any]]]:
-    """Return the focal planes of all exposures, and the failures of what has no place in them."""
-    exposures: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        exposures.setdefault(row["expnum"], []).append(row)
-    tasks: list[Task] = []
-    failures = []
-    for expnum, ccds in exposures.items():
-        plane = layout(ccds)
-        placed = [row for row in ccds if row["ccdnum"] not in plane.unplaced]
-        files, nameless = _files(job, placed)
-        failures += nameless
-        for row in ccds:
-            if row["ccdnum"] in plane.unplaced:
-                ccd = Ccd(expnum, row["ccdnum"], None, None)
-                error = "the CCD table's size or astrometry gives it no place in the focal plane"
-                failures.append(_failure(ccd, (row["image_filename"] or "").strip(), error))
-        exposure = Ccd(expnum, 0, None, None)
-        if files:
-            tasks.append(MosaicTask(tuple(files), plane, size, (exposure,)))
-        else:
-            failures.append(_failure(exposure, "", "none of its CCDs has an image and a place"))
-    return tasks, failures
-
-
-def _beside(path: Path, kind: str) -> Path | None:
-    """Return the mask or the weights of an image, None when there are none."""
-    if "_ooi_" not in path.name:
-        return None
-    name = path.name.replace("_ooi_", _BESIDE[kind])
-    other = name.removesuffix(".fz") if name.endswith(".fz") else f"{name}.fz"
-    return next((path.with_name(n) for n in (name, other) if path.with_name(n).is_file()), None)
-
-
-def _count_unmasked(tasks: list[Task]) -> int:
-    files = [file for t in tasks for file in (t.files if isinstance(t, MosaicTask) else (t,))]
-    return sum(len(file.ccds) for file in files if file.mask is None)
-
-
-def _drawn(task: Task) -> str:
-    """Fingerprint the files of a task together with what is drawn from them."""
-    if isinstance(task, MosaicTask):
-        return digest([[file.file, _drawn(file)] for file in task.files] + [_geometry(task.layout)])
-    versions = [_version(path) for path in (task.path, task.mask, task.weight) if path is not None]
-    ccds = [[c.expnum, c.ccdnum, c.hdu, c.name] for c in task.ccds]
-    return f"{'/'.join(versions)}/{digest(ccds)}"
-
-
-def _version(path: Path) -> str:
-    try:
-        return file_fingerprint(path)
-    except OSError:
-        return MISSING
-
-
-def _geometry(plane: Layout) -> list[list[Any]]:
-    return [
-        [p.ccdnum, round(p.x, 2), round(p.y, 2), p.width, p.height, str(p.turn)]
-        for p in plane.places
+def _unsettled(
+    planned: Plan, past: _Past, task: Task, left: list[Ccd], source: Source, stamp: str
+) -> tuple[list[Ccd], Task]:
+    """Return what is to be read of a file that was read before."""
+    done = [
+        ccd
+        for ccd in left
+        if ccd.key in source.keys and (ccd.key in past.vectors or ccd.key in past.failures)
     ]
+    is_whole = len(done) == len(left)
+    if isinstance(task, MosaicTask):
+        good = source.keys - past.failures.keys()
+        planned.pictured[task.input] = good
+        # A picture of more CCDs than are asked for is no less than theirs.
+        if is_whole and {*task.covered} < good:
+            return [], task
+        is_whole &= {*task.covered} <= source.keys
+    if source.stamp != stamp:
+        # Read again, unless what is in it is what was in it.
+        return left, replace(task, known=source.content if is_whole else "")
+    if isinstance(task, MosaicTask) and not is_whole:
+        return left, task
+    planned.n_reused += sum(ccd.key in past.vectors for ccd in done)
+    return [ccd for ccd in left if ccd not in done], task
 
 
-def latest(sources: list[Partition], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the CCD rows of all releases, the latest processing of each, sorted by key."""
-    best: dict[Key, tuple[dict[str, Any], str]] = {}
-    for source in sources:
-        release = source["release"]
-        for row in read_file(source.path, list(dict.fromkeys((*_ORDER, *columns)))).to_pylist():
-            key = (row["expnum"], row["ccdnum"])
-            if key not in best or _order(row, release) > _order(*best[key]):
-                best[key] = (row, release)
-    return [row for _, (row, _) in sorted(best.items(), key=lambda item: item[0])]
+def _newer(parts: Sequence[Partition], ours: Sequence[Partition], past: _Past) -> frozenset[Key]:
+    """Return keys whose vectors are of a later processing than that of the releases asked for."""
+    if len(parts) == len(ours):
+        return frozenset()
+    owner = {key: name for name, source in past.sources.items() for key in source.keys}
+    last, mine = (
+        {key: (row["image_filename"] or "").strip() for key, row in latest(some, _IMAGE).items()}
+        for some in (parts, ours)
+    )
+    return frozenset(
+        key
+        for key in past.vectors & mine.keys()
+        if mine[key] != last[key] and owner.get(key) == last[key]
+    )
 
 
-def _order(row: dict[str, Any], release: str) -> tuple[Any, ...]:
-    return (row["procdate"] or "").strip(), natural(row["plver"] or ""), natural(release)
+def _is_as_remembered(job: Job, planned: Plan, record: Record | None, memory: Memory) -> bool:
+    """Tell without reading a table that a partition answers the question, its files unchanged."""
+    if record is None or job.view.mosaic or job.view.masked:
+        return False  # pictures and masks have stamps of several files, which the table tells
+    if planned.asked not in (*record.notes.get("asked", ()), *memory.asked):
+        return False
+    stamps = {name: note[0] for name, note in record.notes.get("files", {}).items()}
+    stamps |= memory.stamps
+    try:
+        return all(file_stamp(locate(job.images, name)) == stamp for name, stamp in stamps.items())
+    except OSError:
+        return False
 
 
-def _reuse(lake: Lake, job: Job, planned: Plan) -> None:
-    """Move to `planned` what an earlier run found in files that have not changed since."""
-    keys = job.keys(planned.night)
-    old = lake.record("embeddings", keys)
-    if (
-        old is None
-        or old.version != planned.record.version
-        or old.settings.get("embedder") != planned.record.settings["embedder"]
-    ):
-        return
-    vectors = read_vectors(lake, keys)
-    failures = _old_failures(lake, job, planned.night, old)
-
-    remaining = []
-    for task in planned.tasks:
-        unchanged = old.inputs.get(task.input) == planned.record.inputs[task.input]
-        if unchanged and all(ccd.key in vectors or ccd.key in failures for ccd in task.ccds):
-            planned.vectors |= {key: vectors[key] for key in task.covered if key in vectors}
-            planned.failures += [failures[key] for key in task.covered if key in failures]
-        else:
-            remaining.append(task)
-    planned.tasks = remaining
-
-
-def _old_failures(lake: Lake, job: Job, night: Night, old: Record) -> dict[Key, dict[str, Any]]:
-    """Return the failures that belong to the vectors of the record `old`, by key."""
+def read_failures(target: Lake, job: Job, night: Night) -> list[dict[str, Any]]:
+    """Return the rows of ``failures`` that belong to a partition of vectors."""
     where = {"stage": STAGE, "camera": night[0], "night": night[1]}
-    record = lake.record("failures", where, job.name)
-    if record is None or record.fingerprint != old.fingerprint:
-        return {}
-    table = lake.read("failures", where, part=job.name)
-    return dict(zip(row_keys(table), table.to_pylist(), strict=True))
-
-
-def _failure(ccd: Ccd, file: str, error: str) -> dict[str, Any]:
-    return {"expnum": ccd.expnum, "ccdnum": ccd.ccdnum, "file": file, "error": error}
-
-
-def failure(task: Task, ccd: Ccd, error: str) -> dict[str, Any]:
-    """Return the row of ``failures`` for an image that could not be used."""
-    return _failure(ccd, task.where(ccd), error)
-
-
-def flaw_failure(flaw: Flaw) -> dict[str, Any]:
-    """Return the row of ``failures`` for a CCD that its exposure's mosaic had to do without."""
-    return _failure(flaw.ccd, flaw.file, flaw.error)
+    if not target.path("failures", where, job.name).exists():
+        return []
+    return target.read("failures", where, part=job.name).to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -15,7 +16,10 @@ class EmbedSummary:
     same partitions, `n_failed` the CCDs that could not be used (rows of ``failures``; an exposure
     of which none could counts too where whole exposures are embedded), `n_unmasked` the CCDs in
     these partitions whose mask was asked for and is missing.
-    `remaining` names the partitions that a run which was stopped has left.
+    `kept` counts, by why, vectors that the run did not ask for or could not make, and that stay;
+    `n_pruned` those that went since that was asked. `n_apart` vectors wait beside those of other
+    settings, since `n_behind` of these have no new one yet. `remaining` names the partitions that a
+    run which was stopped has left.
     """
 
     n_partitions: int = 0
@@ -24,6 +28,10 @@ class EmbedSummary:
     n_reused: int = 0
     n_failed: int = 0
     n_unmasked: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    n_pruned: int = 0
+    n_apart: int = 0
+    n_behind: int = 0
     seconds: float = 0.0
     stopped: bool = False
     remaining: list[str] = field(default_factory=list)
@@ -42,6 +50,10 @@ class EmbedSummary:
             self.n_reused + other.n_reused,
             self.n_failed + other.n_failed,
             self.n_unmasked + other.n_unmasked,
+            self.kept + other.kept,
+            self.n_pruned + other.n_pruned,
+            self.n_apart + other.n_apart,
+            self.n_behind + other.n_behind,
             max(self.seconds, other.seconds),
             self.stopped or other.stopped,
             sorted(self.remaining + other.remaining),

@@ -39,19 +39,21 @@ _starting = threading.Lock()
 
 @dataclass
 class Read(Generic[Owner]):
-    """What came of one image: its vector, its pixels, or an error.
+    """What came of one image: its vector, its pixels, or an error; or the content of its files.
 
     Pixels are a view of shared memory and must not be used after `release`. `flaws` are the CCDs
-    that an exposure's image had to do without.
+    that an exposure's image had to do without. `content` comes before all else of a task, without
+    a CCD; where it is the one that the task knows, nothing else comes.
     """
 
     owner: Owner
     task: Task
-    ccd: Ccd
+    ccd: Ccd | None = None
     flaws: tuple[Flaw, ...] = ()
     vector: np.ndarray | None = None
     pixels: np.ndarray | None = None
     error: str | None = None
+    content: str | None = None
     release: Callable[[], None] = field(default=lambda: None)
 
 
@@ -97,7 +99,11 @@ class _Reader(Generic[Owner]):
         if kind == "done":
             del self.tasks[number]
             return
-        assignment, (index, flaws, *found) = self.tasks[number], rest
+        assignment = self.tasks[number]
+        if kind == "content":
+            yield Read(assignment.owner, assignment.task, content=rest[0])
+            return
+        index, flaws, *found = rest
         assignment.waiting.discard(index)
         read = Read(assignment.owner, assignment.task, assignment.task.ccds[index], flaws)
         if kind == "vector":

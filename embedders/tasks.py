@@ -56,7 +56,8 @@ class FileTask:
     """All CCDs that are wanted from one file, which is opened once; the unit of reading.
 
     `file` is its name in the CCD table, `path` where it is; `mask` and `weight` are the files
-    beside it whose bad pixels are to be left out; `height` is that of `View`.
+    beside it whose bad pixels are to be left out; `height` is that of `View`. Where its content is
+    `known`, nothing is read of it.
     """
 
     file: str
@@ -65,11 +66,17 @@ class FileTask:
     mask: Path | None = None
     weight: Path | None = None
     height: int | None = None
+    known: str = ""
 
     @property
     def input(self) -> str:
         """What the file is called among the inputs of a partition."""
         return self.file
+
+    @property
+    def paths(self) -> tuple[Path | None, ...]:
+        """The image and, where they are asked for, its mask and its weights; None for none."""
+        return self.path, self.mask, self.weight
 
     @property
     def covered(self) -> tuple[Key, ...]:
@@ -85,13 +92,15 @@ class FileTask:
 class MosaicTask:
     """The focal plane of one exposure, from one file or several.
 
-    `ccds` is the one image that is wanted: the exposure; `size` pixels long.
+    `ccds` is the one image that is wanted: the exposure; `size` pixels long. Where the content of
+    its files is `known`, nothing is read of them.
     """
 
     files: tuple[FileTask, ...]
     layout: Layout
     size: int
     ccds: tuple[Ccd, ...]
+    known: str = ""
 
     @property
     def input(self) -> str:

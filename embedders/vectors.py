@@ -24,9 +24,16 @@ def vector_rows(vectors: Mapping[Key, np.ndarray], dimension: int) -> pa.Table:
     )
 
 
+def read_keys(lake: Lake, keys: Mapping[str, str]) -> list[Key]:
+    """Return the keys of the vectors of a partition."""
+    return row_keys(lake.read("embeddings", keys, ["expnum", "ccdnum"]))
+
+
 def read_vectors(lake: Lake, keys: Mapping[str, str]) -> dict[Key, np.ndarray]:
     """Return the vectors of a partition by key, each (d,) float16."""
     table = lake.read("embeddings", keys)
+    if not table.num_rows:
+        return {}
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return dict(zip(row_keys(table), flat.reshape(table.num_rows, -1), strict=True))
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from embedders.mosaic import LEVEL, Mosaic
+from embedders.sources import content_of
 from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
 from lake.errors import SurveyError
 from lake.images import open_images, read_ccd
@@ -98,10 +99,11 @@ class _Inbox:
 def serve(pipe: Connection, measure: Measure | None, shared: list[Descriptor]) -> None:
     """Answer the tasks that come through `pipe` until it closes.
 
-    Messages in: ``("task", number, Task)`` and ``("free", slot)``. Messages out: for each
-    image ``("vector", number, index, flaws, array)``, ``("pixels", number, index, flaws, slot,
-    shape)`` or ``("error", number, index, flaws, text)``, and ``("done", number)`` at the end of
-    the task. `flaws` are the CCDs that the image had to do without.
+    Messages in: ``("task", number, Task)`` and ``("free", slot)``. Messages out: first
+    ``("content", number, identity)``; then, unless that is the one that is known, for each image
+    ``("vector", number, index, flaws, array)``, ``("pixels", number, index, flaws, slot, shape)``
+    or ``("error", number, index, flaws, text)``; and ``("done", number)`` at the end of the task.
+    `flaws` are the CCDs that the image had to do without.
     """
     # Whoever started the run decides when it ends; a signal to the whole group is for them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,6 +112,11 @@ def serve(pipe: Connection, measure: Measure | None, shared: list[Descriptor]) -
     try:
         while True:
             number, task = inbox.task()
+            content = content_of(task)
+            pipe.send(("content", number, content))
+            if content and content == task.known:
+                pipe.send(("done", number))
+                continue
             for index, flaws, outcome in _outcomes(task, measure):
                 if isinstance(outcome, str):
                     pipe.send(("error", number, index, flaws, outcome))

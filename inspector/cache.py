@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from lake.paths import temporary_path
-from lake.store import digest
+from lake.record import digest
 
 
 class ImageCache:

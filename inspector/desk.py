@@ -24,7 +24,7 @@ from inspector.keys import class_keys
 from inspector.merge import disagree
 from inspector.neighbours import Neighbours
 from inspector.rounds import Round, Subject, parse_key
-from lake.store import Lake, file_fingerprint
+from lake.store import Lake, file_stamp
 from lake.vocabulary import Vocabulary
 
 SORTS = {
@@ -119,7 +119,7 @@ class Desk:
             return {}
         partitions = self.lake.partitions("inspections", round=self.round.name)
         # Closing marks the round first and commits the partitions after.
-        version = tuple(file_fingerprint(partition.path) for partition in partitions)
+        version = tuple(file_stamp(partition.path) for partition in partitions)
         if self._said[0] != version:
             self._said = version, inspections(self.round)
         return self._said[1]
@@ -136,15 +136,14 @@ class Desk:
             raise Refused("quality: 0 to 4")
         if not isinstance(comment, str) or len(comment) > MAX_COMMENT:
             raise Refused(f"comment: text of at most {MAX_COMMENT} characters")
-        comment = " ".join(comment.encode("utf-8", "replace").decode().split())
+        comment = comment.encode("utf-8", "replace").decode()
         return Judgement(verdict, name if verdict == "bad" else None, quality, comment)
 
     # --- what is there
 
     def subject(self, key: str) -> Subject | None:
         """Return a subject of the round."""
-        place = self.round.index.get(key)
-        return None if place is None else self.round.subjects[place]
+        return self.round.subject(key)
 
     def pictured(self, key: str) -> Subject | None:
         """Return a subject of the round, its exposure, or an exposure that is a neighbour."""

@@ -20,6 +20,7 @@ from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake
 from queries.reference import cut_bits
+from queries.reports import read_reports
 
 #: Nights whose tables are kept in memory.
 _KEPT_NIGHTS = 24
@@ -187,20 +188,9 @@ class Facts:
     def _reports(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """Reports by exposure: lists are small (tens of thousands of lines)."""
         found: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-        columns = [
-            "camera",
-            "expnum",
-            "ccdname",
-            "ccdnum",
-            "reason",
-            "classes",
-            "is_bad",
-            "analyst",
-        ]
-        for partition in self.lake.partitions("reports"):
-            rows = self.lake.read("reports", dict(partition.keys), columns)
-            for row in rows.to_pylist():
-                found[row["camera"], row["expnum"]].append({"source": partition["source"]} | row)
+        rows = read_reports(self.lake)
+        for row in rows.filter(rows["is_current"]).to_pylist():
+            found[row["camera"], row["expnum"]].append(row)
         return dict(found)
 
     def _ccd_rows(self, subject: Subject) -> list[dict[str, Any]]:

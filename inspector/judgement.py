@@ -21,6 +21,7 @@ from threading import Lock
 from typing import Any, BinaryIO, Literal
 
 from lake.errors import SurveyError
+from lake.paths import check_name
 
 Verdict = Literal["good", "bad", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("good", "bad", "unsure")
@@ -29,6 +30,8 @@ QUALITIES = (0, 1, 2, 3, 4)
 #: Characters that a comment may have.
 MAX_COMMENT = 2000
 LOG = "_verdicts.jsonl"
+#: Words that stand where inspectors' names do, and so are nobody's name.
+RESERVED = frozenset({"merged", "merger", "settled", "inspection", "nobody", "survey-qa"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,29 @@ class Entry:
     judgement: Judgement | None = None
     by: str = ""
     time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A word that was said of a subject, and what became of it: stands, replaced or undone."""
+
+    subject: str
+    judgement: Judgement | None
+    by: str
+    time: float
+    became: str
+
+
+@dataclass(slots=True)
+class _Said:
+    """A line of a log that is no undoing; `before` is the line that stood of its subject."""
+
+    subject: str
+    judgement: Judgement | None
+    by: str
+    time: float
+    before: int | None
+    is_undone: bool = False
 
 
 class Conflict(Exception):  # noqa: N818 - what happened, not what is wrong
@@ -91,7 +117,8 @@ class VerdictLog:
         self.closed = closed
         self._lock = Lock()
         self._entries: dict[str, Entry] = {}
-        self._undoable: list[tuple[str, Judgement | None]] = []
+        self._said: dict[int, _Said] = {}
+        self._standing: dict[str, int | None] = {}
         self._lines = 0
         self._read_to = 0
         self.refresh()
@@ -113,6 +140,20 @@ class VerdictLog:
     def times(self) -> list[float]:
         """Return when the standing judgements were given, in order."""
         return sorted(entry.time for entry in self.entries().values())
+
+    def history(self) -> list[Event]:
+        """Return every word that was said, in order, undone ones too, and what became of each."""
+        with self._lock:
+            return [
+                Event(said.subject, said.judgement, said.by, said.time, self._became(line))
+                for line, said in sorted(self._said.items())
+            ]
+
+    def _became(self, line: int) -> str:
+        said = self._said[line]
+        if said.is_undone:
+            return "undone"
+        return "stands" if self._standing.get(said.subject) == line else "replaced"
 
     def refresh(self) -> None:
         """Take in what other processes have appended."""
@@ -146,7 +187,9 @@ class VerdictLog:
             return self.entry(subject)
 
     def undo(self, sequence: int, by: str = "") -> str | None:
-        """Take back the last judgement and return its subject; None when there is none left.
+        """Take back the last judgement that `by` gave and return its subject; None for none left.
+
+        What somebody else has said since of the same subject stands, and so does theirs before.
 
         Raises
         ------
@@ -154,15 +197,21 @@ class VerdictLog:
         Closed : the round is closed.
         """
         with self._writing() as file:
-            if not self._undoable:
+            mine = [
+                line
+                for line in self._standing.values()
+                if line is not None and self._said[line].by == by
+            ]
+            if not mine:
                 return None
-            subject, before = self._undoable[-1]
+            last = self._said[max(mine)]
             if self._lines != sequence:
-                raise Conflict(subject, self.entry(subject))
+                raise Conflict(last.subject, self.entry(last.subject))
+            before = None if last.before is None else self._said[last.before].judgement
             judgement = None if before is None else asdict(before)
-            line = {"subject": subject, "judgement": judgement, "by": by, "undo": True}
+            line = {"subject": last.subject, "judgement": judgement, "by": by, "undo": max(mine)}
             self._append(file, line)
-            return subject
+            return last.subject
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -218,20 +267,37 @@ class VerdictLog:
             self._read_to += len(line)
 
     def _apply(self, event: dict[str, Any]) -> None:
-        subject = str(event["subject"])
-        raw = event["judgement"]
-        judgement = None if raw is None else Judgement(**raw)
-        before = self.entry(subject)
-        if event.get("undo"):
-            self._undoable.pop()
+        subject, version = str(event["subject"]), self.entry(str(event["subject"])).version + 1
+        standing = self._standing.get(subject)
+        # A line's number tells it from others; version 0.1.0 undid what stood of the subject.
+        undone = event.get("undo", False)
+        if undone is not False:
+            line = standing if undone is True else int(undone)
+            said = self._said.get(line) if line is not None else None
+            if said is not None:
+                said.is_undone = True
+                standing = said.before if self._standing.get(subject) == line else standing
         else:
-            self._undoable.append((subject, before.judgement))
-        self._entries[subject] = Entry(
-            before.version + 1, judgement, str(event.get("by", "")), float(event["time"])
+            raw = event["judgement"]
+            judgement = None if raw is None else Judgement(**raw)
+            by, at = str(event.get("by", "")), float(event["time"])
+            self._said[self._lines] = _Said(subject, judgement, by, at, standing)
+            standing = self._lines
+        self._standing[subject] = standing
+        last = None if standing is None else self._said[standing]
+        self._entries[subject] = (
+            Entry(version) if last is None else Entry(version, last.judgement, last.by, last.time)
         )
 
 
 _NOTHING = Entry()
+
+
+def check_inspector(name: str) -> str:
+    """Return `name` when a person may inspect under it, else raise `SurveyError`."""
+    if name.casefold() in RESERVED:
+        raise SurveyError(f"inspector {name!r}: that is a word of this program; take another name")
+    return check_name("inspector", name)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ QUASAR_QUALITY, QUASAR_LOOKS = 2.5, 3
 class Outcome:
     """A merged verdict; `quality` is the mean of those who agree with it, None when none gave any.
 
-    `settled_by` names the merger, where one decided.
+    `settled_by` names the merger, where one decided; `inspectors` are those who agree.
     """
 
     verdict: Verdict
@@ -33,6 +33,7 @@ class Outcome:
     n_looked: int
     n_bad: int
     settled_by: str | None = None
+    inspectors: tuple[str, ...] = ()
 
 
 def disagree(judgements: Sequence[Judgement]) -> bool:
@@ -71,6 +72,7 @@ def merge(
             n_looked,
             n_bad,
             who,
+            tuple(name for name, each in judgements.items() if each.verdict == verdict),
         )
     verdict = _verdict(judgements, rule, n_bad)
     agreeing = {who: each for who, each in judgements.items() if each.verdict == verdict}
@@ -81,7 +83,9 @@ def merge(
         verdict = "unsure"
     class_name = _commonest_class(agreeing, precedence) if verdict == "bad" else None
     comment = " | ".join(dict.fromkeys(each.comment for each in agreeing.values() if each.comment))
-    return Outcome(verdict, class_name, quality, comment, n_looked, n_bad)
+    return Outcome(
+        verdict, class_name, quality, comment, n_looked, n_bad, inspectors=tuple(agreeing)
+    )
 
 
 def _verdict(judgements: Mapping[str, Judgement], rule: Rule, n_bad: int) -> Verdict:

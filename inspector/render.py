@@ -26,7 +26,7 @@ from inspector.cache import ImageCache
 from inspector.focal_plane import Layout, Place
 from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
 from lake.errors import SurveyError
-from lake.store import file_fingerprint
+from lake.store import file_stamp
 from lake.stretch import STRETCHES, Stretch, grey, scale_of
 
 #: CCDs that one task reads: few, so that they appear one after another; a file is opened for each.
@@ -330,7 +330,7 @@ class Renderer:
 
 def _fingerprint(path: Path) -> str:
     try:
-        return file_fingerprint(path)
+        return file_stamp(path)
     except OSError as error:
         raise NoImage(str(SurveyError(f"{path.name}: {error.strerror}"))) from error
 

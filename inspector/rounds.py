@@ -15,10 +15,11 @@ from inspector.judgement import LOG, VerdictLog
 from lake import paths
 from lake.cameras import ccd_name
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.said import list_names
+from lake.store import Lake
+from lake.verdicts import CLOSED, round_folder
 
-#: Marks a round whose inspectors have finished; in ``inspections/round=…/``.
-CLOSED = "_closed.json"
 #: What the merger says, in ``inspections/round=…/``.
 SETTLEMENTS = "_settlements.jsonl"
 _KEY = re.compile(r"^([a-z0-9]{1,20})-(\d{1,18})-(\d{1,4})$")
@@ -86,9 +87,7 @@ class Round:
     @property
     def folder(self) -> Path:
         """Where the round's logs are."""
-        return self.lake.root / paths.partition_path(
-            "inspections", ("round",), {"round": self.name}
-        )
+        return round_folder(self.lake, self.name)
 
     @property
     def closed(self) -> Path:
@@ -99,6 +98,11 @@ class Round:
     def is_closed(self) -> bool:
         """Whether inspectors have finished and may see each other's verdicts."""
         return self.closed.exists()
+
+    def subject(self, key: str) -> Subject | None:
+        """Return the subject of a key, None where the round has none such."""
+        place = self.index.get(key)
+        return None if place is None else self.subjects[place]
 
     def log(self, inspector: str) -> VerdictLog:
         """Open the log of an inspector; raises `SurveyError` for a name that cannot stand."""
@@ -130,22 +134,39 @@ def count_judged(round: Round, inspector: str) -> int:
     return sum(partition.num_rows() for partition in partitions)
 
 
+def check_free(lake: Lake, name: str) -> None:
+    """Raise `SurveyError` unless a new round may have this name: no round and no list has it."""
+    paths.check_name("round", name)
+    if lake.path("rounds", {"round": name}).exists():
+        raise SurveyError(
+            f"round {name} exists and is frozen: `survey-qa inspect --round {name}` opens it; give "
+            "a new round another name"
+        )
+    if name in list_names(lake):
+        raise SurveyError(
+            f"{name} is the name of a list in `reports`, whose words a round would mix with; give "
+            "the round another name"
+        )
+
+
 def freeze(
-    lake: Lake, name: str, subjects: Sequence[Subject], origin: dict[str, Any] | None = None
+    lake: Lake,
+    name: str,
+    subjects: Sequence[Subject],
+    origin: dict[str, Any] | None = None,
+    again: bool = False,
 ) -> Round:
     """Write a new round; its order is that of `subjects`.
+
+    `again`: what stands there under the name is what an interrupted import has left.
 
     Raises
     ------
     SurveyError : the name cannot stand, the round exists, is empty, or names a subject twice.
     """
-    paths.check_name("round", name)
+    if not again:
+        check_free(lake, name)
     keys = {"round": name}
-    if lake.path("rounds", keys).exists():
-        raise SurveyError(
-            f"round {name} exists and is frozen: `survey-qa inspect --round {name}` opens it; give "
-            "a new round another name"
-        )
     if not subjects:
         raise SurveyError(f"round {name} would be empty: nothing was selected")
     extra = list(dict.fromkeys(cell for subject in subjects for cell, _ in subject.cells))

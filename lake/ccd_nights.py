@@ -7,18 +7,20 @@ from contextlib import AbstractContextManager
 import polars as pl
 import pyarrow as pa
 
-from lake.store import Lake, hold
+from lake.store import Lake
 from lake.versions import natural
 
 #: (camera, night): the partition of a release that a row belongs to.
 Key = tuple[str, str]
+#: Columns that tell the processings of a CCD image apart.
+_PROCESSING = ("procdate", "plver")
 #: Dates after this one (in the year 2406) are taken for damage.
 LATEST_MJD = 200_000.0
 
 
 def locked(lake: Lake, release: str) -> AbstractContextManager[None]:
     """Let one process at a time change the nights of a release: files may share a night."""
-    return hold(lake.root / "ccds" / f"release={release}" / "_lock")
+    return lake.lock(f"ccds-{release}")
 
 
 def latest_processing(rows: pa.Table) -> pa.Table:
@@ -32,7 +34,7 @@ def latest_processing(rows: pa.Table) -> pa.Table:
     if keys.n_unique() == rows.num_rows:
         return rows
     blank = pl.Series([""] * rows.num_rows)
-    for name in ("procdate", "plver"):
+    for name in _PROCESSING:
         column = blank
         if name in rows.column_names:
             column = pl.Series(pl.from_arrow(rows[name])).cast(pl.String).fill_null("")
@@ -49,6 +51,34 @@ def latest_processing(rows: pa.Table) -> pa.Table:
         .sort()
     )
     return rows.take(chosen.to_arrow())
+
+
+def filled(rows: pa.Table, stored: pa.Table) -> pa.Table:
+    """Return `rows` with what they do not say and `stored` ones of the same processing do.
+
+    A table with fewer columns, or with blanks, takes nothing away.
+    """
+    new, old = (pl.DataFrame(pl.from_arrow(part)) for part in (rows, stored))
+    on = ["expnum", "ccdnum", *(f"\0{name}" for name in _PROCESSING)]
+
+    def with_processing(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(
+            (pl.col(name).cast(pl.String).fill_null("").str.strip_chars().alias(f"\0{name}"))
+            if name in frame.columns
+            else pl.lit("").alias(f"\0{name}")
+            for name in _PROCESSING
+        )
+
+    shared = [name for name in old.columns if name not in ("expnum", "ccdnum", "table_file")]
+    old = with_processing(old).unique(on, keep="last")
+    old = old.select(*on, *(pl.col(name).alias(f"\0stored {name}") for name in shared))
+    joined = with_processing(new).join(old, on=on, how="left", maintain_order="left")
+    told = [
+        pl.coalesce(*([name] if name in new.columns else []), f"\0stored {name}").alias(name)
+        for name in shared
+    ]
+    names = [*new.columns, *(name for name in shared if name not in new.columns)]
+    return joined.with_columns(told).select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def exposures_of(ccds: pa.Table) -> pa.Table:

@@ -206,8 +206,9 @@ class Spill:
     def _file(self, chunk: int) -> str:
         return str(self.folder / f"chunk-{chunk}.arrow")
 
-    def keys(self) -> list[Key]:
-        """Return the (camera, night) pairs of the table, sorted."""
+    @property
+    def nights(self) -> list[Key]:
+        """The (camera, night) pairs of the table, sorted."""
         return sorted(self._batches)
 
     def fingerprint(self, key: Key) -> str:

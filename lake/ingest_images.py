@@ -2,7 +2,8 @@
 
 The record of each night names the files that it was made from, with their size and time of
 change; a file that is named so is not opened again. Files are read some hundreds at a time, and
-each lot is committed, so that an interrupted run goes on where it was.
+each lot is committed, so that an interrupted run goes on where it was. What a file gave before
+stays where it can no longer be read or no longer has it, until it is pruned.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ from lake.ccd_nights import LATEST_MJD, Key, exposures_of, latest_processing, lo
 from lake.errors import SurveyError
 from lake.fits_tables import night_of_day
 from lake.headers import ImageHeaders, read_headers
+from lake.record import Record, file_reference, split_reference
 from lake.row_failures import NO_NIGHT, Failure, commit_failures, failure_subject
-from lake.store import Lake, Record, file_fingerprint
+from lake.store import Lake, file_stamp
 from lake.tables import table
 
 STAGE = "ingest-images"
@@ -57,14 +59,17 @@ class ImageSummary:
     """What `ingest_images` did.
 
     The CCD images of the files that are new or have changed = ccds + superseded + failed; a file
-    that cannot be read at all counts as one failure. `nights` are those of all the files found,
-    unchanged ones included.
+    that cannot be read at all counts as one failure. `kept` CCDs are those that a file once gave
+    and does not give now, `pruned` those of them that went since that was asked. `nights` are those
+    of all the files found, unchanged ones included.
     """
 
     files: int = 0
     unchanged_files: int = 0
     ccds: int = 0
     superseded: int = 0
+    kept: int = 0
+    pruned: int = 0
     partitions: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
     nights: set[Key] = field(default_factory=set)
@@ -84,6 +89,8 @@ def ingest_images(
     camera: str | None = None,
     workers: int | None = None,
     force: bool = False,
+    prune: bool = False,
+    announce: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> ImageSummary:
     """Read the headers of the images in `folder` into ``ccds`` and ``exposures`` of `release`.
@@ -99,6 +106,8 @@ def ingest_images(
     camera : camera of images whose ``INSTRUME`` does not name it.
     workers : processes that read headers, by default one a core.
     force : read files again that have not changed.
+    prune : remove the CCDs that a file once gave and does not give any more, and those of files
+        that are not in the folder; `announce` is told first how many these are.
     progress : called with (files read, files to read).
 
     Raises
@@ -112,14 +121,15 @@ def ingest_images(
         raise SurveyError(f"--workers {workers}: expected 1 or more")
     files = _find(folder, pattern)
     settings = {"release": release, "camera": camera}
-    known = _known(lake, release, settings)
+    known = _known(lake, release, settings, files)
     changed = [
         file
         for file in files
-        if force or known.get(file.source, _Known()).versions != {file.version}
+        if force or prune or known.get(file.name, _Known()).versions != {file.version}
     ]
     summary = ImageSummary(len(files), len(files) - len(changed))
     done = 0
+    given: dict[Key, set[tuple[int, int]]] = {}
     with _reader(workers, len(changed), camera) as read:
         for start in range(0, len(changed), LOT):
             lot = []
@@ -132,8 +142,14 @@ def ingest_images(
                     progress(done, len(changed))
             with locked(lake, release):
                 _commit(lake, settings, lot, known, summary)
+            for one in lot:
+                keys = {(row["expnum"], row["ccdnum"]) for row in one.rows}
+                given.setdefault(one.night, set()).update(keys)
     for file in files:
-        summary.nights |= known[file.source].nights
+        summary.nights |= known[file.name].nights
+    if prune:
+        with locked(lake, release):
+            _prune(lake, release, folder, given, summary, announce)
     return summary
 
 
@@ -142,7 +158,7 @@ def ingest_images(
 
 @dataclass(frozen=True)
 class _File:
-    """An image file: where it is, its name in the table, its name in records, its version."""
+    """An image file: where it is, its name in table and records, its whole path, its version."""
 
     path: Path
     name: str
@@ -179,28 +195,34 @@ def _find(folder: Path, pattern: str) -> list[_File]:
 
 def _version(path: Path) -> str:
     try:
-        return file_fingerprint(path)
+        return file_stamp(path)
     except OSError:
         return "missing"
 
 
-def _known(lake: Lake, release: str, settings: dict[str, Any]) -> dict[str, _Known]:
-    """Return what the lake holds of each file that it was made from."""
+def _known(
+    lake: Lake, release: str, settings: dict[str, Any], files: Sequence[_File]
+) -> dict[str, _Known]:
+    """Return what the lake holds of each file that it was made from, by its name in the table."""
+    # Version 0.1.0 named files by their whole path.
+    names = {file.source: file.name for file in files}
     known: dict[str, _Known] = {}
     for partition in lake.partitions("ccds", release=release):
         keys = {"release": release, "camera": partition["camera"], "night": partition["night"]}
         record = partition.record()
         if record is not None and lake.path("exposures", keys).exists():
-            for source, version in record.inputs.items():
-                entry = known.setdefault(source, _Known())
+            for reference, version in record.inputs.items():
+                name = split_reference(reference)[1]
+                entry = known.setdefault(names.get(name, name), _Known())
                 entry.versions.add(version)
                 entry.nights.add((partition["camera"], partition["night"]))
     for partition in lake.partitions("failures", stage=STAGE):
         record = partition.record()
         # What else a file holds is in `ccds`; until it is there the file is not known.
         if record is not None and record.settings == settings and not record.notes["ccds"]:
-            for source, version in record.inputs.items():
-                known.setdefault(source, _Known()).versions.add(version)
+            for reference, version in record.inputs.items():
+                name = split_reference(reference)[1]
+                known.setdefault(names.get(name, name), _Known()).versions.add(version)
     return known
 
 
@@ -279,7 +301,7 @@ def _commit(
     known: dict[str, _Known],
     summary: ImageSummary,
 ) -> None:
-    """Commit what was read of some files, in place of what they gave before."""
+    """Commit what was read of some files, beside what they gave before and do not give now."""
     release = settings["release"]
     failed_before = {partition.path.stem for partition in lake.partitions("failures", stage=STAGE)}
     nights: dict[Key, list[_Read]] = {}
@@ -289,14 +311,15 @@ def _commit(
         if read.failures or subject in failed_before:
             # Before the rows: the file is known once these are there.
             notes = {"ccds": len(read.rows)}
-            record = Record(STAGE, settings, {file.source: file.version}, notes)
+            record = Record(STAGE, settings, {file_reference(file.name): file.version}, notes)
             commit_failures(lake, subject, read.failures, record)
         for failure in read.failures:
             summary.unusable[failure.error.split(" (")[0].removeprefix(f"{file.path}: ")] += 1
         night = {read.night} if read.rows else set()
-        for key in known.get(file.source, _Known()).nights | night:
+        before = known.get(file.name, _Known()).nights
+        for key in before | night:
             nights.setdefault(key, []).append(read)
-        known[file.source] = _Known({file.version}, night)
+        known[file.name] = _Known({file.version}, before | night)
     for key, reads in sorted(nights.items()):
         _commit_night(lake, release, key, reads, summary)
 
@@ -304,32 +327,93 @@ def _commit(
 def _commit_night(
     lake: Lake, release: str, key: Key, reads: Sequence[_Read], summary: ImageSummary
 ) -> None:
-    keys = {"release": release, "camera": key[0], "night": key[1]}
+    keys = _keys(release, key)
     before = lake.record("ccds", keys)
     inputs = dict(before.inputs) if before else {}
     for read in reads:
-        inputs.pop(read.file.source, None)
+        for name in (read.file.source, read.file.name):
+            inputs.pop(file_reference(name), None)
+        inputs[file_reference(read.file.name)] = read.file.version
     here = [read for read in reads if read.night == key and read.rows]
-    inputs |= {read.file.source: read.file.version for read in here}
     rows = pa.Table.from_pylist([row for read in here for row in read.rows], _SCHEMA)
     n_read = rows.num_rows
+    given = {(row["expnum"], row["ccdnum"]) for read in here for row in read.rows}
     if before is not None:
         kept = lake.read("ccds", keys)
-        mine = pa.array([read.file.source for read in reads], pa.string())
-        kept = kept.filter(pc.invert(pc.is_in(kept["table_file"], mine)))
+        # What a file gives another night now is no longer of this one.
+        moved = {
+            (row["expnum"], row["ccdnum"])
+            for read in reads
+            if read.night != key
+            for row in read.rows
+        }
+        kept = kept.filter(pa.array([pair not in moved for pair in _pairs(kept)], pa.bool_()))
         # The last of equal processings counts.
         images = from_images(kept)
         parts = [kept.filter(images), rows, kept.filter(pc.invert(images))]
         rows = pa.concat_tables(parts, promote_options="permissive")
+        mine = pa.array([read.file.source for read in reads], pa.string())
+        stale = kept.filter(pc.is_in(kept["table_file"], mine))
+        summary.kept += sum(pair not in given for pair in _pairs(stale))
     latest = table("ccds").conform(latest_processing(rows))
     record = Record(STAGE, {"release": release}, inputs)
-    lake.write("exposures", keys, exposures_of(latest), record)
-    lake.write("ccds", keys, latest, record)
+    if latest.num_rows:
+        lake.write("exposures", keys, exposures_of(latest), record)
+        lake.write("ccds", keys, latest, record)
+    else:
+        lake.remove("exposures", keys)
+        lake.remove("ccds", keys)
     sources = pa.array([read.file.source for read in here], pa.string())
-    used = int(pc.sum(pc.is_in(latest["table_file"], sources)).as_py() or 0)
+    ours = latest.filter(pc.is_in(latest["table_file"], sources))
+    used = sum(pair in given for pair in _pairs(ours))
     summary.ccds += used
     summary.superseded += n_read - used
     summary.partitions += 1
+
+
+def _prune(
+    lake: Lake,
+    release: str,
+    folder: Path,
+    given: Mapping[Key, set[tuple[int, int]]],
+    summary: ImageSummary,
+    announce: Callable[[str], None] | None,
+) -> None:
+    """Take the CCDs out of a release that came of images in `folder` and that none gives now."""
+    doomed: dict[Key, pa.Array] = {}
+    for partition in lake.partitions("ccds", release=release):
+        key = partition["camera"], partition["night"]
+        rows = lake.read("ccds", _keys(release, key))
+        here = given.get(key, set())
+        lost = pa.array([pair not in here for pair in _pairs(rows)], pa.bool_())
+        under = pc.starts_with(rows["table_file"], f"{folder.resolve()}/")
+        lost = pc.and_(pc.and_(lost, under.combine_chunks()), from_images(rows).combine_chunks())
+        if pc.any(lost).as_py():
+            doomed[key] = lost
+    n_doomed = sum(int(pc.sum(lost).as_py()) for lost in doomed.values())
+    if announce is not None:
+        announce(f"{n_doomed:,} CCDs of {len(doomed):,} nights that no image gives are removed")
+    for key, lost in doomed.items():
+        keys = _keys(release, key)
+        rows = lake.read("ccds", keys).filter(pc.invert(lost))
+        record = lake.record("ccds", keys)
+        assert record is not None
+        if rows.num_rows:
+            record = Record(STAGE, record.settings, record.inputs)
+            lake.write("exposures", keys, exposures_of(rows), record)
+            lake.write("ccds", keys, rows, record)
+        else:
+            lake.remove("exposures", keys)
+            lake.remove("ccds", keys)
+    summary.pruned += n_doomed
+
+
+def _keys(release: str, key: Key) -> dict[str, str]:
+    return {"release": release, "camera": key[0], "night": key[1]}
+
+
+def _pairs(rows: pa.Table) -> list[tuple[int, int]]:
+    return list(zip(rows["expnum"].to_pylist(), rows["ccdnum"].to_pylist(), strict=True))
 
 
 def from_images(ccds: pa.Table) -> pa.ChunkedArray:

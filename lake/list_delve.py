@@ -35,7 +35,7 @@ def parse_delve_text(text: str, stem: str, camera: str = "decam") -> ParsedList:
     The reason of a row is the file's, followed by the comment above it where there is one:
     ``streak: Airplane``. A commented-out row is a comment, and so is SQL.
     """
-    file_reason = _YEAR.sub("", stem)
+    file_reason = reason_of_file(stem)
     problems = file_reason.lower().startswith("problem")
     lines = physical_lines(text.removeprefix("\ufeff"))
     parsed = ParsedList(lines=len(lines))
@@ -62,6 +62,11 @@ def parse_delve_text(text: str, stem: str, camera: str = "decam") -> ParsedList:
             else:
                 parsed.skipped.append(Skipped(number, line, found))
     return parsed
+
+
+def reason_of_file(stem: str) -> str:
+    """Return the reason that a text file's name gives its rows: ``ghost-scatter-y04``."""
+    return _YEAR.sub("", stem)
 
 
 class _Notes:

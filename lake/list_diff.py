@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,7 @@ def make_diff(
     filename: str | Path,
     additions: Iterable[Addition],
     retractions: Sequence[str] = (),
+    good: Collection[Key] = (),
     heading: str | None = None,
     origin: str = "",
     camera: str = "decam",
@@ -78,6 +79,7 @@ def make_diff(
     additions : what belongs on the list; what it has already (by legacypipe's keys) is left out,
         and so is a CCD whose exposure is listed whole. A key that is also retracted is not added.
     retractions : ``EXPNUM`` (every line of the exposure, its CCDs' included) or ``EXPNUM-CCDNAME``.
+    good : keys whose own lines are retracted where the list has them.
     heading : of the additions (of the retractions, where nothing is added), without ``#``.
     origin : where the additions come from, for the default heading: ``<date> <origin>``.
     camera : decides the order of CCDs.
@@ -90,6 +92,11 @@ def make_diff(
     date = (today or datetime.date.today()).isoformat()
     commented = _commented_keys(bad_list)
     doomed, retracted, already_retracted = _find_retractions(bad_list, retractions, commented)
+    for line in bad_list.entries:
+        if line.key is not None and line.key in good and line.number not in doomed:
+            doomed.add(line.number)
+            retracted.append(line.key)
+    retracted = list(dict.fromkeys(retracted))
     remaining = {
         line.key for line in bad_list.entries if line.key is not None and line.number not in doomed
     }

@@ -1,4 +1,8 @@
-"""Inspection tables: CSV with a pair of columns ``<who>_badexp``, ``<who>_reason`` an inspector."""
+"""Inspection tables: CSV with columns ``<who>_badexp`` and ``<who>_reason`` for each inspector.
+
+Tables that were written of a round have more: ``<who>_class``, ``<who>_quality``,
+``<who>_comment`` and ``<who>_time``. Where the class has a column, nothing is read out of words.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ EXPNUM = "expnum"
 CCDNAME = "ccdname"
 _BADEXP = "_badexp"
 _REASON = "_reason"
+_CLASS, _QUALITY, _COMMENT, _TIME = "_class", "_quality", "_comment", "_time"
+#: Columns of an inspector beside the verdict.
+_OF_INSPECTOR = (_REASON, _CLASS, _QUALITY, _COMMENT, _TIME)
 
 _YES = {"true", "t", "yes", "y", "1", "1.0", "bad", "x"}
 _NO = {"false", "f", "no", "n", "0", "0.0", "good", "ok"}
@@ -29,10 +36,23 @@ _SPELLING = {True: "True", False: "False", None: "?"}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one inspector says: bad, good, or unsure (None), and the words as they were typed."""
+    """What one inspector says: bad, good, or unsure (None), and the words as they were typed.
+
+    `class_name`, `quality` and `comment` are of tables that have columns for them (`is_typed`);
+    `time` is in seconds since 1970 UTC.
+    """
 
     is_bad: bool | None
     reason: str = ""
+    class_name: str | None = None
+    quality: float | None = None
+    comment: str | None = None
+    time: float | None = None
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether class and comment came apart."""
+        return self.comment is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +88,21 @@ class InspectionTable:
 
     @classmethod
     def new(
-        cls, inspectors: Sequence[str], rows: list[InspectionRow], cells: Sequence[str] = ()
+        cls,
+        inspectors: Sequence[str],
+        rows: list[InspectionRow],
+        cells: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
+        is_typed: bool = False,
     ) -> InspectionTable:
-        """Return a table of `rows` with columns expnum, `cells`, and a pair an inspector."""
-        pairs = [f"{who}{suffix}" for who in inspectors for suffix in (_BADEXP, _REASON)]
-        return cls([EXPNUM, *cells, *pairs], rows)
+        """Return a table of `rows` with columns expnum, `cells`, and some for each inspector.
+
+        These are verdict and words, and class, quality, comment and time if it `is_typed`;
+        `columns` names all of them where they have an order of their own.
+        """
+        suffixes = (_BADEXP, *(_OF_INSPECTOR if is_typed else (_REASON,)))
+        pairs = [f"{who}{suffix}" for who in inspectors for suffix in suffixes]
+        return cls(list(columns or [EXPNUM, *cells, *pairs]), rows)
 
 
 def read_inspection_csv(source: bytes | Path, name: str = "inspection table") -> InspectionTable:
@@ -138,9 +168,20 @@ def parse_inspection_table(table: InspectionTable, camera: str = "decam") -> Par
         ccdname = row.cells.get(CCDNAME, "").strip() or None
         ccdnum = None if ccdname is None else ccd_number(camera, ccdname)
         for who, verdict in row.verdicts.items():
-            reason = verdict.reason.strip()
+            # A class that has a column of its own is all that the report's words are.
+            reason = (verdict.class_name or "") if verdict.is_typed else verdict.reason.strip()
             parsed.reports.append(
-                Report(row.line, row.expnum, ccdname, ccdnum, reason, who, verdict.is_bad)
+                Report(
+                    row.line,
+                    row.expnum,
+                    ccdname,
+                    ccdnum,
+                    reason,
+                    who,
+                    verdict.is_bad,
+                    verdict.quality,
+                    verdict.comment,
+                )
             )
     return parsed
 
@@ -198,22 +239,52 @@ def _row(line: int, columns: list[str], cells: list[str]) -> InspectionRow | str
     verdicts = {}
     for who in _inspectors(columns):
         typed = values.pop(f"{who}{_BADEXP}")
-        reason = values.pop(f"{who}{_REASON}", "")
+        further = {suffix: values.pop(f"{who}{suffix}", None) for suffix in _OF_INSPECTOR}
+        reason = further[_REASON] or ""
         try:
             looked, is_bad = parse_verdict(typed)
         except ValueError:
             return f"{who}{_BADEXP} {typed!r} is neither yes, no nor unsure"
+        try:
+            quality, time = (
+                float(text) if (text := (further[name] or "").strip()) else None
+                for name in (_QUALITY, _TIME)
+            )
+        except ValueError:
+            return f"{who}{_QUALITY} or {who}{_TIME} is not a number"
+        # A class has a column: then the comment is one too, if only an empty one.
+        is_typed = further[_CLASS] is not None
+        comment = further[_COMMENT] if further[_COMMENT] is not None else reason
         if looked or reason.strip():
-            verdicts[who] = Verdict(is_bad, reason)
+            verdicts[who] = Verdict(
+                is_bad,
+                reason,
+                (further[_CLASS] or "").strip() or None,
+                quality,
+                comment if is_typed else None,
+                time,
+            )
     return InspectionRow(line, expnum, values, verdicts)
 
 
 def _cell(row: InspectionRow, column: str) -> str:
     if column == EXPNUM:
         return str(row.expnum)
-    for suffix in (_BADEXP, _REASON):
+    for suffix in (_BADEXP, *_OF_INSPECTOR):
         who = column.removesuffix(suffix)
         if who != column and who in row.verdicts:
-            verdict = row.verdicts[who]
-            return _SPELLING[verdict.is_bad] if suffix == _BADEXP else verdict.reason
+            return _part(row.verdicts[who], suffix)
     return row.cells.get(column, "")
+
+
+def _part(verdict: Verdict, suffix: str) -> str:
+    """Return what the column of `suffix` says of a verdict."""
+    parts = {
+        _BADEXP: _SPELLING[verdict.is_bad],
+        _REASON: verdict.reason,
+        _CLASS: verdict.class_name,
+        _QUALITY: None if verdict.quality is None else f"{verdict.quality:g}",
+        _COMMENT: verdict.comment,
+        _TIME: None if verdict.time is None else f"{verdict.time:.3f}",
+    }
+    return parts[suffix] or ""

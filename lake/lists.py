@@ -48,7 +48,8 @@ class Report:
     """What one line says about an exposure (`ccdname` and `ccdnum` None) or one of its CCDs.
 
     `is_bad` is None where the line leaves the verdict to the vocabulary, or its inspector is
-    unsure; which of the two follows from the kind of list.
+    unsure; which of the two follows from the kind of list. `quality` and `comment` are of tables of
+    verdicts that have columns for them.
     """
 
     line: int
@@ -58,6 +59,8 @@ class Report:
     reason: str
     analyst: str | None = None
     is_bad: bool | None = None
+    quality: float | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,21 +23,25 @@ LAKE_VARIABLE = "SURVEY_QA_LAKE"
 #: File of a partition, unless its table keeps one file per writer.
 PART = "part-0"
 SUFFIX = ".parquet"
+#: Folder of what runs remember, and of locks; readers ignore it, and nothing is lost with it.
+STATE = ".state"
+#: Folder of vectors that wait until they are as many as those whose place they take.
+PENDING = "pending"
 #: Folder of the trained models.
 MODELS = "models"
 MODEL_FILE = "model.skops"
 MODEL_CARD = "model.json"
 
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]+\.tmp$")
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
 def check_name(kind: str, name: str) -> str:
     """Return `name` when it can stand in a path and in a command, else raise `SurveyError`."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise SurveyError(
             f"{kind} {name!r}: use letters, digits, '.', '_', '+' and '-', beginning with a letter "
-            "or digit"
+            "or digit, at most 100 of them"
         )
     return name
 

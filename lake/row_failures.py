@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake.store import Lake, Record, digest
+from lake.record import Record, digest
+from lake.store import Lake
 from lake.tables import table
 
 #: Night of what has no date that could be read.

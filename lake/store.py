@@ -11,17 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
 import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -29,87 +26,25 @@ import pyarrow.parquet as pq
 
 from lake import paths
 from lake.errors import SurveyError
+from lake.record import Record, content_digest
 from lake.tables import VECTOR, Table, table
 
 #: Key of the record in the Parquet footer.
 FOOTER = b"survey_qa"
-#: Version of what the stages compute; part of every record, so that a new version redoes the work.
-FORMAT = 1
+#: Last bytes of a Parquet file, and in its footer a field of text that follows another.
+_MAGIC, _TEXT_FIELD = b"PAR1", 0x18
 #: Vectors in a row group of a file.
 _VECTORS_A_GROUP = 16_384
 #: Partitions that `Lake.write_many` has under way: a disk syncs many files in the time of one.
 _AT_ONCE = 16
+#: Files that the writers of a table's partitions take turns by.
+_LOCKS = 64
 
 
-@functools.cache  # every record asks
-def tool_version() -> str:
-    """Return the version of the installed distribution."""
-    try:
-        return version("survey-qa")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"
-
-
-def digest(value: Any) -> str:
-    """Return a short stable hash of anything that JSON can hold."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_fingerprint(path: Path) -> str:
-    """Return what tells one version of a file from another: its size and time of change."""
+def file_stamp(path: Path) -> str:
+    """Return the size and time of change of a file: what is looked at first."""
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-@dataclass(frozen=True)
-class Record:
-    """How a partition came to be: stage, settings, and the fingerprint of each input by name.
-
-    The run id follows from version, stage and settings, so that every share of a job carries the
-    same one and equal work gives equal bytes.
-    """
-
-    stage: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    version: str = field(default_factory=tool_version)
-
-    @property
-    def run(self) -> str:
-        """Identifier of the run: a hash of version, stage and settings."""
-        return digest([self.version, FORMAT, self.stage, self.settings])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything that decides the content; what later stages record as their input."""
-        return digest([self.version, FORMAT, self.stage, self.settings, self.inputs])
-
-    def to_json(self) -> str:
-        """Return the text that goes into the footer."""
-        return json.dumps(
-            {
-                "version": self.version,
-                "format": FORMAT,
-                "run": self.run,
-                "stage": self.stage,
-                "settings": dict(self.settings),
-                "inputs": dict(self.inputs),
-                "notes": dict(self.notes),
-            },
-            sort_keys=True,
-        )
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
-        """Read what `to_json` wrote."""
-        raw = json.loads(text)
-        return cls(raw["stage"], raw["settings"], raw["inputs"], raw["notes"], raw["version"])
-
-    def matches(self, other: Record | None) -> bool:
-        """Tell whether `other` was made by the same version and settings from the same inputs."""
-        return other is not None and self.fingerprint == other.fingerprint
 
 
 @dataclass(frozen=True, order=True)
@@ -134,14 +69,16 @@ class Partition:
 
     def record(self) -> Record | None:
         """Return the record in the footer, None for a file of another maker."""
-        text = (read_footer(self.path).metadata or {}).get(FOOTER)
-        return None if text is None else Record.from_json(text)
+        text = _record_text(self.path)
+        return None if text is None else Record.from_json(text, dict(self.keys))
 
-    @property
-    def fingerprint(self) -> str:
-        """What tells this version of the partition from another."""
+    def identity(self, facet: str = "") -> str:
+        """Return what tells these rows, or a facet of them, from others."""
         record = self.record()
-        return file_fingerprint(self.path) if record is None else record.fingerprint
+        if record is not None:
+            return record.identity(facet)
+        # A file of another maker says nothing of itself.
+        return hashlib.blake2b(self.path.read_bytes(), digest_size=8).hexdigest()
 
 
 def read_footer(path: Path) -> pq.FileMetaData:
@@ -154,6 +91,41 @@ def read_footer(path: Path) -> pq.FileMetaData:
         raise SurveyError(
             f"{path}: not a readable Parquet file ({error}); remove it and run its stage again"
         ) from error
+
+
+def _record_text(path: Path) -> bytes | None:
+    """Return the text of the record in a file's footer, None where it has none.
+
+    A lake has ten thousands of files: looking for the text alone takes a twentieth of the time of
+    reading the whole footer, which says of every column where it is.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        length, magic = int.from_bytes(file.read(4), "little"), file.read(4)
+        if magic == _MAGIC and length <= size - 8:
+            file.seek(size - 8 - length)
+            text = _value_of(FOOTER, file.read(length))
+            if text is not None:
+                return text
+    return (read_footer(path).metadata or {}).get(FOOTER)
+
+
+def _value_of(key: bytes, footer: bytes) -> bytes | None:
+    """Return the value of a key in a footer, by Thrift's compact form of a pair of texts."""
+    at = footer.find(bytes([_TEXT_FIELD, len(key)]) + key + bytes([_TEXT_FIELD]))
+    if at < 0:
+        return None
+    at += len(key) + 3
+    length = shift = 0
+    while at < len(footer):
+        byte, at = footer[at], at + 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            text = footer[at : at + length]
+            return text if len(text) == length else None
+    return None
 
 
 class Lake:
@@ -214,7 +186,7 @@ class Lake:
     def record(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> Record | None:
         """Return how a partition came to be, or None when it does not exist."""
         path = self.path(name, keys, part)
-        return Partition(name, (), path).record() if path.exists() else None
+        return Partition(name, tuple(keys.items()), path).record() if path.exists() else None
 
     def is_current(
         self, name: str, keys: Mapping[str, str], record: Record, part: str = paths.PART
@@ -243,15 +215,28 @@ class Lake:
         """Commit `rows` as the whole content of a partition and return its file.
 
         Raises `SurveyError` when the rows do not fit the schema, the folder cannot be written or
-        the disk is full; the lake is then as it was.
+        the disk is full; the partition is then as it was.
         """
         declared = table(name)
         path = self.path(name, keys, part)
         rows = declared.conform(rows)
+        facets = {
+            facet: content_digest(rows.select([c for c in columns if c in rows.column_names]))
+            for facet, columns in declared.facets.items()
+        }
+        record = replace(record, content=content_digest(rows), facets=facets)
         metadata = {**(rows.schema.metadata or {}), FOOTER: record.to_json().encode()}
         rows = rows.replace_schema_metadata(metadata)
         write_atomically(path, lambda temporary: _write_parquet(declared, rows, temporary))
         return path
+
+    def move_in(self, name: str, keys: Mapping[str, str], file: Path) -> None:
+        """Put a partition's file from elsewhere on the same disk into its place."""
+        path = self.path(name, keys)
+        with _writing(path):
+            _make_folders(path.parent)
+            file.replace(path)
+            _sync_folder(path.parent)
 
     def write_many(
         self, name: str, parts: Iterable[tuple[Mapping[str, str], pa.Table, Record]]
@@ -269,6 +254,17 @@ class Lake:
                     yield _committed(waiting)
             while waiting:
                 yield _committed(waiting)
+
+    def lock(self, name: str, busy: str = "") -> AbstractContextManager[None]:
+        """Return what lets one process at a time do what `name` stands for, see `hold`."""
+        return hold(self.root / paths.STATE / "locks" / f"{name}.lock", busy)
+
+    def lock_partition(self, name: str, keys: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Return what lets one process at a time read a partition and put another in its place."""
+        place = str(paths.partition_path(name, table(name).partition, keys))
+        # A lock a partition would leave as many files as there are partitions.
+        turn = int(hashlib.blake2b(place.encode(), digest_size=4).hexdigest(), 16) % _LOCKS
+        return self.lock(f"{name}-{turn}")
 
     def remove(self, name: str, keys: Mapping[str, str], part: str = paths.PART) -> None:
         """Remove a partition; nothing happens when there is none."""
@@ -423,7 +419,6 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SurveyError(
-                f"disk full while writing {path}; the lake is as it was: free some space and run "
-                "again"
+                f"disk full while writing {path}, which is as it was; free some space and run again"
             ) from error
         raise SurveyError(f"cannot write {path}: {error.strerror or error}") from error

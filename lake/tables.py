@@ -5,7 +5,8 @@ Readers, writers, ``survey-qa schema`` and the documentation all use these decla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,8 @@ class Table:
     key : columns that are unique and sorted within a partition.
     columns : the declared columns, in the order they are written.
     keeps_source_columns : whether further columns of the source are kept under their own names.
+    facets : name -> columns that what is made of the table may depend on alone: while they stay,
+        it is not out of date.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     keeps_source_columns: bool = False
+    facets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def column(self, name: str) -> Column:
         """Return the declared column `name`; raises `KeyError` when there is none."""
@@ -190,7 +194,26 @@ _CCDS = _columns(
     ("table_file", _TEXT, "", "CCD table or image that this row was read from"),
 )
 
-_REDUNDANT = ("reason", _TEXT, "", "the words of the list, as they stand")
+#: What tells CCDs apart; which image is a CCD's; where a CCD lies in the focal plane.
+_NAMES = ("expnum", "ccdnum", "ccdname")
+_IMAGES = ("image_filename", "image_hdu", "procdate", "plver")
+_PLACES = (
+    "width", "height", "crpix1", "crpix2", "crval1", "crval2", "cd1_1", "cd1_2", "cd2_1", "cd2_2",
+)  # fmt: skip
+
+_REASON = ("reason", _TEXT, "", "the words of the list, as they stand")
+#: What a verdict brings along: null where a list says it.
+_VERDICT = (
+    ("quality", _F32, "", "confidence of the inspectors, 0-4; null: not given, or of a list"),
+    ("comment", _TEXT, "", "words of the inspectors, as they were typed; null: of a list"),
+    ("time", _F64, "s", "when it was said, seconds since 1970 UTC; null: not known"),
+)
+_ORIGIN = (
+    "origin",
+    _TEXT,
+    "",
+    "what this program wrote the line by, such as 'model knn-dr10'; null: a person's word",
+)
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -202,6 +225,12 @@ TABLES: dict[str, Table] = {
             ("expnum", "ccdnum"),
             _CCDS,
             keeps_source_columns=True,
+            facets={
+                "names": _NAMES,
+                "images": (*_NAMES, *_IMAGES),
+                "places": (*_NAMES, *_PLACES),
+                "mosaics": (*_NAMES, *_IMAGES, *_PLACES),
+            },
         ),
         Table(
             "exposures",
@@ -233,12 +262,12 @@ TABLES: dict[str, Table] = {
             "reports",
             "what one line of one list says",
             ("source",),
-            ("camera", "round", "file", "line", "expnum", "ccdnum", "analyst"),
+            ("camera", "round", "file", "edition", "line", "expnum", "ccdnum", "analyst"),
             _columns(
                 _EXPNUM,
                 ("ccdname", _TEXT, "", "CCD name; null: the whole exposure"),
                 ("ccdnum", _I16, "", "CCD number; null: the whole exposure or an unknown name"),
-                _REDUNDANT,
+                _REASON,
                 ("classes", pa.list_(_TEXT), "", "classes of the vocabulary; empty when none"),
                 ("is_bad", _BOOL, "", "whether the list calls the exposure or CCD bad"),
                 ("analyst", _TEXT, "", "who said so, where the list tells"),
@@ -246,6 +275,16 @@ TABLES: dict[str, Table] = {
                 ("file", _TEXT, "", "name of the file"),
                 ("line", _I32, "", "line of the file, counted from 1 (FITS: row)"),
                 ("camera", _TEXT, "", "camera whose exposure numbers these are"),
+                ("edition", _TEXT, "", "hash of the list's content; null: a round"),
+                ("is_current", _BOOL, "", "whether this edition of the list counts"),
+                _ORIGIN,
+                (
+                    "inspector",
+                    _TEXT,
+                    "",
+                    "of a round: who said so; of a merged one who settled it, or all who agree",
+                ),
+                *_VERDICT,
             ),
         ),
         Table(
@@ -259,7 +298,10 @@ TABLES: dict[str, Table] = {
                 _CCDNAME,
                 ("class", _TEXT, "", "class of the vocabulary; null when the words map to none"),
                 ("source", _TEXT, "", "list that says so"),
-                _REDUNDANT,
+                _REASON,
+                ("inspector", _TEXT, "", "who said so; null: of a list that does not tell"),
+                *_VERDICT,
+                _ORIGIN,
             ),
         ),
         Table(
@@ -453,6 +495,8 @@ TABLES: dict[str, Table] = {
                 ("n_looked", _I16, "", "inspectors who looked"),
                 ("n_bad", _I16, "", "inspectors who call it bad"),
                 ("settled_by", _TEXT, "", "merger who settled a disagreement; null for none"),
+                ("inspectors", pa.list_(_TEXT), "", "inspectors who agree with the verdict"),
+                ("time", _F64, "s", "when the last of them said so, seconds since 1970 UTC"),
             ),
         ),
         Table(

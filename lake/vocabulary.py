@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -59,9 +59,9 @@ class Rule:
     below: float | None = None
     at_least: float | None = None
 
-    def matches(self, source: str, words: str) -> bool:
-        """Tell whether the rule applies to `words` of a list of `source`."""
-        if source not in self.sources:
+    def matches(self, sources: Iterable[str], words: str) -> bool:
+        """Tell whether the rule applies to `words` of a list of one of `sources`."""
+        if not any(source in self.sources for source in sources):
             return False
         found = self.pattern.search(words)
         if found is None or (self.below is None and self.at_least is None):
@@ -134,8 +134,10 @@ class Vocabulary:
                 return entry
         raise SurveyError(f"no class {name!r}; the classes are {', '.join(self.classes)}")
 
-    def classes_of(self, source: str, text: str) -> list[str]:
+    def classes_of(self, source: str, text: str, form: str = "") -> list[str]:
         """Return the classes that the words of a list of `source` mean, in order; maybe none.
+
+        Rules of the source `form` apply too: a survey's own list may be written as another's.
 
         A class's own name and its aliases are compared as a whole, then (in words of the form
         ``file: comment``, as DELVE's become) with what stands before the colon; rules are searched
@@ -150,7 +152,7 @@ class Vocabulary:
                 found.update(
                     str(rule.result)
                     for rule in self.rules
-                    if rule.origin in self.origins and rule.matches(source, folded)
+                    if rule.origin in self.origins and rule.matches((source, form), folded)
                 )
             else:
                 found.add(name)
@@ -158,11 +160,14 @@ class Vocabulary:
                 break
         return [name for name in self.classes if name in found]
 
-    def is_bad(self, source: str, text: str) -> bool:
-        """Tell whether a line of a list of `source` with these words calls its subject bad."""
+    def is_bad(self, source: str, text: str, form: str = "") -> bool:
+        """Tell whether a line of a list of `source` with these words calls its subject bad.
+
+        Verdicts of the source `form` apply too, as in `classes_of`.
+        """
         words = _joined(text)
         for verdict in self.verdicts:
-            if verdict.origin in self.origins and verdict.matches(source, words):
+            if verdict.origin in self.origins and verdict.matches((source, form), words):
                 return bool(verdict.result)
         return True
 

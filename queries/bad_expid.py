@@ -11,9 +11,13 @@ from typing import Any, Literal
 
 from lake.cameras import N_CCDS, ccd_name, ccd_number, check_camera
 from lake.errors import SurveyError
+from lake.freshness import check_fresh
 from lake.list_diff import Addition
 from lake.lists import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
+from lake.own_lines import OwnLine, join_classes
+from lake.report_words import meaning
 from lake.store import Lake
+from lake.verdicts import closing
 from lake.vocabulary import Vocabulary, fold
 from queries.engine import connect, has_files
 
@@ -27,10 +31,47 @@ def additions_from_inspections(
 ) -> list[Addition]:
     """Return the exposures and CCDs that the inspectors of a round call bad.
 
-    `agree` counts those who looked, an unsure one among them: ``majority`` is more than half.
+    `agree` counts those who looked, an unsure one among them: ``majority`` is more than half. Of a
+    merged round it is the merged verdict that counts.
 
     Raises `SurveyError` when the lake has no such round, naming those it has.
     """
+    return [
+        Addition(row.expnum, row.ccdname, _of_round(round, row).text())
+        for row in _looks(lake, round, agree, camera)
+        if row.is_bad
+    ]
+
+
+def good_by_inspections(
+    lake: Lake, round: str, agree: Agree = "any", camera: str = "decam"
+) -> list[Key]:
+    """Return the exposures and CCDs that the inspectors of a round call good.
+
+    More than half of those who looked must call it good, and by `agree` it must not be bad; of a
+    merged round it is the merged verdict that counts. Raises as `additions_from_inspections`.
+    """
+    looks = _looks(lake, round, agree, camera)
+    return [(row.expnum, row.ccdname) for row in looks if row.is_good and not row.is_bad]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a round says of an exposure or CCD."""
+
+    expnum: int
+    ccdname: str | None
+    is_bad: bool
+    is_good: bool
+    classes: list[str]
+    details: list[str]
+
+
+def _of_round(round: str, row: _Look) -> OwnLine:
+    return OwnLine(join_classes(row.classes), "round", round, "; ".join(row.details))
+
+
+def _looks(lake: Lake, round: str, agree: Agree, camera: str) -> list[_Look]:
     if agree not in AGREE:
         raise SurveyError(f"--agree {agree}: choose {', '.join(AGREE)}")
     rows = _rows(lake, "bad_expid_inspections", ["reports"], round=round, camera=camera)
@@ -43,6 +84,11 @@ def additions_from_inspections(
                 ["reports"],
             )
         ]
+        if (mark := closing(lake, round)) is not None and not mark.get("whole", True):
+            raise SurveyError(
+                f"the closing of round {round} was interrupted; `survey-qa inspections close "
+                f"{round}` goes on with it"
+            )
         raise SurveyError(
             f"no inspections of round {round!r} and camera {camera} in the lake; "
             + (f"it has {', '.join(known)}" if known else "`survey-qa ingest reports` brings them")
@@ -53,9 +99,8 @@ def additions_from_inspections(
         "all": lambda bad, looked: bad == looked,
     }[agree]
     return [
-        Addition(expnum, ccdname, ", ".join(reasons))
-        for expnum, ccdname, looked, bad, reasons in rows
-        if enough(bad, looked)
+        _Look(expnum, ccdname, enough(bad, looked), 2 * good > looked, classes, details)
+        for expnum, ccdname, looked, bad, good, classes, details in rows
     ]
 
 
@@ -106,25 +151,40 @@ def additions_from_reports(
     additions = [
         Addition(expnum, ccdname, _join(words)) for (expnum, ccdname), words in found.items()
     ]
-    return _collapse(lake, additions, camera) if collapse else additions
+    additions = _collapse(lake, additions, camera) if collapse else additions
+    return [
+        Addition(one.expnum, one.ccdname, OwnLine(one.reason, "list", source).text())
+        for one in additions
+    ]
 
 
 def additions_from_votes(
-    lake: Lake, model: str, ccd_probability: float | None = None, camera: str = "decam"
+    lake: Lake,
+    model: str,
+    ccd_probability: float | None = None,
+    camera: str = "decam",
+    stale_ok: bool = False,
 ) -> list[Addition]:
     """Return the exposures that a model votes bad.
 
     With `ccd_probability`, also the CCDs that it calls bad with at least this probability on
     exposures that are not bad as a whole.
 
-    Raises `SurveyError` when the model has not voted.
+    Raises `SurveyError` when the model has not voted, on any exposure, and when its votes are out
+    of date, unless `stale_ok`.
     """
     if not lake.partitions("votes", model=model, camera=camera):
         raise SurveyError(
             f"model {model!r} has no votes in the lake; run `survey-qa vote --model {model}`"
         )
+    check_fresh(lake, "votes", stale_ok, model=model, camera=camera)
+    if not any(part.num_rows() for part in lake.partitions("votes", model=model, camera=camera)):
+        raise SurveyError(
+            f"the votes of model {model!r} are of no exposure at all; run `survey-qa predict "
+            f"--model {model}` and `survey-qa vote --model {model}` once there are vectors"
+        )
     additions = [
-        Addition(expnum, None, f"{name} ({model}: {n_bad} of {n_ccds} CCDs)")
+        Addition(expnum, None, OwnLine(name, "model", model, f"{n_bad} of {n_ccds} CCDs").text())
         for expnum, name, n_bad, n_ccds in _rows(
             lake, "bad_expid_votes", ["votes"], model=model, camera=camera
         )
@@ -139,7 +199,8 @@ def additions_from_votes(
             min_probability=ccd_probability,
         ):
             ccdname = ccdname or ccd_name(camera, ccdnum) or str(ccdnum)
-            additions.append(Addition(expnum, ccdname, f"{name} ({model}: {probability:.2f})"))
+            line = OwnLine(name, "model", model, f"probability {probability:.2f}")
+            additions.append(Addition(expnum, ccdname, line.text()))
     return additions
 
 
@@ -152,6 +213,7 @@ class CheckReport:
     lines, entries, comments, blank : counts of lines.
     exposures, ccds : keys of whole exposures and of single CCDs.
     classes : keys of each class of the vocabulary; those without class under ``None``.
+    own : keys whose lines this program wrote, by origin (``model two-step``).
     duplicates : keys that several lines have, with the lines' numbers; the last one counts.
     whole_and_ccd : keys of CCDs whose exposure is also listed whole, with both lines' numbers.
     skipped : (line, text, why) of lines that the reader skips.
@@ -168,6 +230,7 @@ class CheckReport:
     exposures: int = 0
     ccds: int = 0
     classes: dict[str | None, int] = field(default_factory=dict)
+    own: dict[str, int] = field(default_factory=dict)
     duplicates: list[tuple[Key, list[int]]] = field(default_factory=list)
     whole_and_ccd: list[tuple[Key, int, int]] = field(default_factory=list)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
@@ -193,9 +256,13 @@ def check(
     keys = bad_list.keys()
     last: dict[Key, ListLine] = {line.key: line for line in bad_list.entries if line.key}
     classes: Counter[str | None] = Counter()
+    own: Counter[str] = Counter()
     for reason in keys.values():
-        names: list[str | None] = [*vocabulary.classes_of("decals", reason)]
-        classes.update(names or [None])
+        names, _, origin = meaning("decals", "decals", reason, vocabulary)
+        said: list[str | None] = [*names]
+        classes.update(said or [None])
+        if origin is not None:
+            own[origin] += 1
     order: list[str | None] = [*vocabulary.classes, None]
     return CheckReport(
         path,
@@ -206,6 +273,7 @@ def check(
         sum(ccdname is None for _, ccdname in keys),
         sum(ccdname is not None for _, ccdname in keys),
         {name: classes[name] for name in order if classes[name]},
+        dict(own.most_common()),
         [(key, [line.number for line in same]) for key, same in duplicates(bad_list.entries)],
         [
             (key, last[key].number, last[key[0], None].number)

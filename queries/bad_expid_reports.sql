@@ -1,4 +1,5 @@
--- What a source calls bad, in its own words: a row for each exposure or CCD and reason.
+-- What a source calls bad, in its own words: a row for each exposure or CCD and reason. Lines that
+-- this program wrote into its lists are not its words.
 select distinct
     expnum,
     ccdname,
@@ -6,5 +7,5 @@ select distinct
     reason,
     classes
 from reports
-where source = $source and camera = $camera and is_bad
+where source = $source and camera = $camera and is_bad and is_current and origin is null
 order by expnum, ccdnum, ccdname, reason

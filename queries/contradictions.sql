@@ -11,7 +11,10 @@ opinions as (
         bool_or(is_bad) as is_bad,
         list_sort(list_distinct(flatten(list(classes) filter (where is_bad)))) as classes
     from reports
-    where ccdname is null and ($camera::varchar is null or camera = $camera)
+    where is_current
+        and origin is null
+        and ccdname is null
+        and ($camera::varchar is null or camera = $camera)
     group by camera, expnum, source
 
 ),

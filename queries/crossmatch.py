@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lake.errors import SurveyError
+from lake.freshness import check_fresh
 from lake.store import Lake
 from queries.named import run_query
 
@@ -16,7 +17,11 @@ COUNTS = ("in_both", "only_ours", "only_theirs", "neither", "n_exposures")
 
 
 def crossmatch(
-    lake: Lake, model: str, releases: Sequence[str], min_fraction: float = 0.5
+    lake: Lake,
+    model: str,
+    releases: Sequence[str],
+    min_fraction: float = 0.5,
+    stale_ok: bool = False,
 ) -> pa.Table:
     """Return the counts of ``crossmatch.sql``: in all, by class of the vote, and by bit.
 
@@ -29,13 +34,15 @@ def crossmatch(
 
     Raises
     ------
-    SurveyError : no release, or a model that has not voted, or a release that is not in the lake.
+    SurveyError : no release, or a model that has not voted, or a release that is not in the lake;
+        votes that are out of date, unless `stale_ok`.
     """
     releases = list(dict.fromkeys(releases))
     if not releases:
         raise SurveyError("name a release to compare the votes with")
     if not lake.partitions("votes", model=model):
         raise SurveyError(f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first")
+    check_fresh(lake, "votes", stale_ok, model=model)
     rows = run_query(
         lake,
         "crossmatch",

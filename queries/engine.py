@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from lake.errors import SurveyError
 from lake.paths import SUFFIX
-from lake.store import Lake, Partition
+from lake.store import Lake, Partition, read_footer
 from lake.tables import TABLES, VECTOR, Table
 from queries.reference import REFERENCE, reference_table
+from queries.reports import read_reports
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "2GB"
 #: The embedder whose vectors are named features, and the view that names them.
 STATISTICS = "statistics"
+#: The table whose words are classified, and joined by what rounds say, when it is asked.
+REPORTS = "reports"
 #: Views that are selects from tables, each a file of its name, and the tables and earlier views
 #: that they read.
 JOINED = {
@@ -47,6 +50,8 @@ _READING_NODES = frozenset(
 _STAR = "STAR"
 #: Tables whose files differ in their columns.
 _VARYING = {name for name, declared in TABLES.items() if declared.keeps_source_columns}
+#: Tables that have more columns than version 0.1.0 wrote.
+_GROWN = ("labels", "outcomes")
 #: DuckDB 2.0 turns a sum over a window into a join with the same table read again, and reads it
 #: again without the filter on partition keys: ``where model = 'a'`` then sums over all models.
 _BROKEN_OPTIMIZER = "window_self_join"
@@ -305,6 +310,9 @@ def _create_view(
         connection.execute(f"create view {name} as {sql}")
     elif name == STATISTICS:
         connection.execute(f"create view {name} as {_statistics(lake)}")
+    elif name == REPORTS:
+        connection.register(f"{name}_rows", read_reports(lake))
+        connection.execute(f"create view {name} as from {name}_rows")
     else:
         connection.execute(f"create view {name} as {_table(lake, TABLES[name], source_columns)}")
 
@@ -317,7 +325,29 @@ def _table(lake: Lake, table: Table, source_columns: bool) -> str:
     if table.keeps_source_columns and source_columns:
         return f"select {keys}, * exclude ({keys}) from {_scan([pattern], table, union=True)}"
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    if _has_former_columns(lake, table):
+        nulls = f"select {_typed_nulls(table)} where false"
+        rows = f"select * from {_scan([pattern], table, union=True)}"
+        return f"select {keys}, {columns} from ({nulls} union all by name {rows})"
     return f"select {keys}, {columns} from {_scan([pattern], table)}"
+
+
+def _has_former_columns(lake: Lake, table: Table) -> bool:
+    """Tell whether files of a table may lack columns: those of an earlier version of this program.
+
+    Partitions are brought up to date in their order, so that the ends tell.
+    """
+    if table.name not in _GROWN:
+        return False
+    declared = {column.name for column in table.columns}
+    partitions = lake.partitions(table.name)
+    groups: dict[tuple[tuple[str, str], ...], list[Partition]] = {}
+    for partition in partitions:
+        groups.setdefault(partition.keys[:1], []).append(partition)
+    ends = [end for group in groups.values() for end in (group[0], group[-1])]
+    return any(
+        not declared <= set(read_footer(end.path).schema.to_arrow_schema().names) for end in ends
+    )
 
 
 def _statistics(lake: Lake) -> str:

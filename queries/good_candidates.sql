@@ -6,7 +6,7 @@ listed as (
 
     select camera, expnum
     from reports
-    where is_bad or source <> 'inspection'
+    where is_current and (is_bad or source <> 'inspection')
     union
     select camera, expnum
     from labels

@@ -13,7 +13,7 @@ said as (
         source,
         list(class order by class) filter (where class is not null) as classes
     from labels
-    where ($release::varchar is null or release = $release)
+    where origin is null and ($release::varchar is null or release = $release)
     group by release, camera, night, expnum, ccdnum, source
 
 ),

@@ -23,7 +23,7 @@ opinions as (
         bool_or(list_contains($second::varchar[], labels.source)) as by_second
     from labels
     inner join wanted_ccds using (release, camera, night, expnum, ccdnum)
-    where labels.class is not null
+    where labels.class is not null and labels.origin is null
     group by all
 
 )

@@ -16,6 +16,7 @@ said as (
     inner join labels using (camera, expnum, ccdnum)
     where labels.release = $release
         and labels.class is not null
+        and labels.origin is null
         and (len($sources::varchar[]) = 0 or list_contains($sources, labels.source))
     group by asked.camera, asked.expnum, asked.ccdnum
 
@@ -27,6 +28,8 @@ whole as (
     select distinct camera, expnum, unnest(classes) as class
     from reports
     where ccdname is null
+        and is_current
+        and origin is null
         and (len($sources::varchar[]) = 0 or list_contains($sources, source))
 
 )

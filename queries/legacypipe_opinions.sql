@@ -11,7 +11,7 @@ listed as (
     from (
         select camera, expnum, source, unnest(if(len(classes) > 0, classes, [null])) as class
         from reports
-        where is_bad
+        where is_bad and is_current
     )
     group by camera, expnum
 

@@ -4,6 +4,6 @@ select camera, expnum from rounds
 union
 select camera, expnum from inspections
 union
-select camera, expnum from reports where $listed
+select camera, expnum from reports where $listed and is_current and origin is null
 union
-select camera, expnum from labels where $listed
+select camera, expnum from labels where $listed and origin is null

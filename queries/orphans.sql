@@ -16,6 +16,7 @@ known_ccds as (
         on reports.camera = ccds.camera
         and reports.expnum = ccds.expnum
         and reports.ccdname is not null
+        and reports.is_current
 
 )
 
@@ -36,7 +37,8 @@ left join known_ccds
     on known_ccds.camera = reports.camera
     and known_ccds.expnum = reports.expnum
     and known_ccds.ccdnum = reports.ccdnum
-where (len($sources::varchar[]) = 0 or list_contains($sources, source))
+where reports.is_current
+    and (len($sources::varchar[]) = 0 or list_contains($sources, source))
     and (
         known_exposures.expnum is null
         or (reports.ccdname is not null and known_ccds.expnum is null)

@@ -8,6 +8,6 @@ select
     count(*) filter (where is_bad) as n_bad,
     count(distinct expnum) as n_exposures
 from reports
-where (len($sources::varchar[]) = 0 or list_contains($sources, source))
+where is_current and (len($sources::varchar[]) = 0 or list_contains($sources, source))
 group by all
 order by source, camera, classes nulls last, n_reports desc, reason

@@ -33,7 +33,7 @@ unknown as (
 
     select embedded.*
     from embedded
-    anti join labels using (camera, night, expnum, ccdnum)
+    anti join (from labels where origin is null) as labels using (camera, night, expnum, ccdnum)
     anti join known using (camera, night, expnum, ccdnum)
 
 ),

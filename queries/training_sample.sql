@@ -1,4 +1,5 @@
 -- The CCDs that a classifier learns from: one class each, balanced, with weights (section 2.7).
+-- What only lines of this program say is no label, unless $own_lines.
 -- Draws depend on the seed and the CCD's numbers alone: the same in every run and on every machine.
 with
 
@@ -25,6 +26,7 @@ candidates as (
     where labels.class <> 'good'
         and ($release::varchar is null or labels.release = $release)
         and (len($sources::varchar[]) = 0 or list_contains($sources, labels.source))
+        and (labels.origin is null or $own_lines::boolean)
     group by labels.release, labels.camera, labels.night, labels.expnum, labels.ccdnum
 
 ),
@@ -34,10 +36,13 @@ listed as (
     -- What inspectors are unsure of is not good either.
     select camera, expnum
     from reports
-    where is_bad is distinct from false or source <> 'inspection'
+    where is_current
+        and (is_bad is distinct from false or source <> 'inspection')
+        and (origin is null or $own_lines::boolean)
     union
     select camera, expnum
     from labels
+    where origin is null or $own_lines::boolean
 
 ),
 
@@ -46,7 +51,7 @@ confirmed as (
 
     select distinct camera, expnum, coalesce(ccdnum, 0) as ccdnum
     from reports
-    where source = 'inspection' and not is_bad and (ccdname is null or ccdnum is not null)
+    where source = 'inspection' and is_current and not is_bad and (ccdname is null or ccdnum is not null)
 
 ),
 

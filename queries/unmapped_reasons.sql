@@ -7,6 +7,9 @@ select
     count(distinct (camera, expnum)) as n_exposures,
     arg_min(file || ', line ' || line, (round, file, line)) as first_seen
 from reports
-where len(classes) = 0 and (len($sources::varchar[]) = 0 or list_contains($sources, source))
+where is_current
+    and origin is null
+    and len(classes) = 0
+    and (len($sources::varchar[]) = 0 or list_contains($sources, source))
 group by source, reason
 order by n_bad desc, n_reports desc, source, reason

@@ -20,11 +20,12 @@ from classifiers.division import divide, fit_part, probabilities_of
 from classifiers.evaluation.metrics import Scores, score, score_decided
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, ccd_keys, read_sample
-from classifiers.model import read_card
 from classifiers.processes import in_processes
 from classifiers.progress import Progress
 from lake.errors import SurveyError
-from lake.store import Lake, Record, digest
+from lake.model_files import read_card
+from lake.record import Record, digest
+from lake.store import Lake
 
 TABLE = "comparisons"
 STAGE = "compare"

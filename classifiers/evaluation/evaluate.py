@@ -29,6 +29,7 @@ from classifiers.evaluation.tables import Answer, Evaluation
 from classifiers.inputs.sample import Sample
 from classifiers.model import Model, load_model
 from lake.errors import SurveyError
+from lake.freshness import check_fresh
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
 from queries.named import filled_sql, run_query
@@ -49,6 +50,7 @@ def evaluate(
     images: Path | None = None,
     per_class: int = 6,
     n_seeds: int = 0,
+    stale_ok: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on the nights that it was not trained on.
@@ -67,9 +69,11 @@ def evaluate(
     Raises
     ------
     SurveyError : no such model, nothing held out, or a sample that is no longer the one that was
-        divided, where the division was not by night.
+        divided, where the division was not by night; votes that are out of date, unless
+        `stale_ok`.
     """
     _check(output, images, per_class, n_seeds)
+    check_fresh(lake, "votes", stale_ok, model=model)
     trained = load_model(lake, model)
     test = _held_out(lake, trained)
     for embedder, settings in zip(test.features.embedders, test.settings, strict=True):

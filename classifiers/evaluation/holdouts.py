@@ -10,7 +10,8 @@ from classifiers.evaluation.metrics import decide
 from classifiers.inputs.sample import Sample, read_sample
 from classifiers.model import Model
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record, file_reference, model_reference
+from lake.store import Lake
 
 TABLE = "holdouts"
 STAGE = "holdouts"
@@ -31,7 +32,10 @@ def keep_holdouts(
     at_random : rows of another split, `predicted_rows`; None keeps those that training left.
     """
     keys = {"model": model.name}
-    inputs = {"model": model.fingerprint, "sample": test.fingerprint}
+    inputs = {
+        model_reference(model.name): model.identity,
+        file_reference("sample"): test.fingerprint,
+    }
     record = Record(STAGE, {"split": model.card["split"]["by"]}, inputs)
     if at_random is None:
         if lake.is_current(TABLE, keys, record):
@@ -126,7 +130,7 @@ def _kept(lake: Lake, model: Model) -> pa.Table | None:
     """Return the rows of other splits that the training of this very model left."""
     keys = {"model": model.name}
     record = lake.record(TABLE, keys)
-    if record is None or record.inputs.get("model") != model.fingerprint:
+    if record is None or record.inputs.get(model_reference(model.name)) != model.identity:
         return None
     rows = lake.read(TABLE, keys)
     return rows.filter(pc.not_equal(rows["split"], model.card["split"]["by"]))
@@ -148,4 +152,5 @@ def sample_of(lake: Lake, model: Model) -> Sample:
         max_ebv=training["max_ebv"],
         seed=model.card["seed"],
         nights=training["nights"],
+        trust_own_lines=training.get("trust_own_lines", False),
     )

@@ -24,12 +24,13 @@ from classifiers.inputs.vectors import (
     NightVectors,
     embedded_nights,
     in_chunks,
-    input_fingerprints,
+    input_references,
     read_bands,
     read_vectors,
 )
 from lake.errors import SurveyError
 from lake.focal_plane import COLUMNS, layout
+from lake.record import table_reference
 from lake.store import Lake, Partition, read_file
 
 #: Quantiles over an exposure's CCDs of their deviation from its median vector.
@@ -271,11 +272,13 @@ def _described(lake: Lake, partition: Partition, sample: Sample, estimator: Pipe
 
 
 def described_inputs(lake: Lake, partition: Partition, features: Features) -> dict[str, str]:
-    """Return the fingerprint of everything that decides the descriptions of a night, by name.
+    """Return the identity of everything that decides the descriptions of a night, by reference.
 
     Beside the features of its CCDs these are the bands and the places of CCDs in the focal plane.
     """
-    inputs = input_fingerprints(lake, partition, replace(features, context="band"))
+    inputs = input_references(lake, partition, replace(features, context="band"))
     for table in lake.partitions("ccds", camera=partition["camera"], night=partition["night"]):
-        inputs[f"ccds/{table['release']}"] = table.fingerprint
+        if not features.columns:
+            reference = table_reference("ccds", dict(table.keys), "places")
+            inputs[reference] = table.identity("places")
     return inputs

@@ -14,15 +14,16 @@ from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.vectors import (
     ccd_keys,
     embedded_nights,
-    input_fingerprints,
+    input_references,
     joined,
     look_up,
     read_vectors,
     vector_settings,
 )
 from lake.errors import SurveyError
+from lake.record import digest, short_reference
 from lake.shares import select
-from lake.store import Lake, digest
+from lake.store import Lake
 from lake.vocabulary import Vocabulary
 from queries.named import run_query
 
@@ -115,6 +116,7 @@ def read_sample(
     max_ebv: float = 0.04,
     seed: int = 0,
     nights: Sequence[str] | None = None,
+    trust_own_lines: bool = False,
 ) -> Sample:
     """Draw the balanced training sample (`queries/training_sample.sql`) and join its vectors.
 
@@ -126,6 +128,7 @@ def read_sample(
     max_ebv : largest E(B-V), mag.
     seed : decides which CCDs are drawn.
     nights : patterns as ``--partition`` takes them; None for all nights.
+    trust_own_lines : whether lines that this program wrote into a list are labels too.
 
     Raises
     ------
@@ -148,6 +151,7 @@ def read_sample(
             "embedder": features.embedders[0],
             "max_ebv": max_ebv,
             "seed": seed,
+            "own_lines": str(trust_own_lines).lower(),
         },
     )
     if not rows.num_rows:
@@ -238,7 +242,10 @@ def _gather(
         for embedder, one in joined(lake, partition, features).items():
             if one is not None:
                 settings[embedder][one.name] = vector_settings(one)
-        inputs[partition.name] = input_fingerprints(lake, partition, features)
+        inputs[partition.name] = {
+            short_reference(reference): identity
+            for reference, identity in input_references(lake, partition, features).items()
+        }
         night = read_vectors(lake, partition, features)
         at, found = look_up(ccd_keys(night.expnum, night.ccdnum), keys[mine])
         if not found.any():

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from classifiers.inputs.features import Features, Layout, check_numeric
 from lake.errors import SurveyError
-from lake.store import Lake, Partition, Record, digest, read_file
+from lake.record import MISSING, Record, digest, table_reference
+from lake.store import Lake, Partition, read_file
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,19 @@ def joined(lake: Lake, partition: Partition, features: Features) -> dict[str, Pa
     return found
 
 
-def input_fingerprints(lake: Lake, partition: Partition, features: Features) -> dict[str, str]:
-    """Return the fingerprint of everything that decides the features of a night, by name."""
+def input_references(lake: Lake, partition: Partition, features: Features) -> dict[str, str]:
+    """Return the identity of everything that decides the features of a night, by reference."""
     inputs = {
-        f"embeddings/{name}": "missing" if one is None else one.fingerprint
+        table_reference("embeddings", {**dict(partition.keys), "embedder": name}): (
+            MISSING if one is None else one.identity()
+        )
         for name, one in joined(lake, partition, features).items()
     }
     tables = ["exposures"] if features.context == "band" else []
     tables += ["ccds"] if features.columns else []
     for table in tables:
         for one in _same_night(lake, table, partition):
-            inputs[f"{table}/{one['release']}"] = one.fingerprint
+            inputs[table_reference(table, dict(one.keys))] = one.identity()
     return inputs
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from classifiers.model import model_names, read_card
 from lake.errors import SurveyError
-from lake.store import Lake, digest
+from lake.model_files import model_names, read_card
+from lake.record import digest
+from lake.store import Lake
 
 
 def history(lake: Lake, models: Sequence[str] = (), rescore: bool = False) -> pa.Table:

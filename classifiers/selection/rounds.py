@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from classifiers.inputs.sample import Sample
-from classifiers.model import read_card
 from lake.errors import SurveyError
+from lake.model_files import read_card
 from lake.store import Lake
 
 

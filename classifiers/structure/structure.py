@@ -19,11 +19,13 @@ from threadpoolctl import threadpool_limits
 from classifiers import estimators
 from classifiers.inputs.features import Features, Layout
 from classifiers.inputs.sample import only_release
-from classifiers.inputs.vectors import embedded_nights, input_fingerprints
+from classifiers.inputs.vectors import embedded_nights, input_references
 from classifiers.progress import Progress
 from classifiers.structure.sample import Drawn, draw
 from lake.errors import SurveyError
-from lake.store import Lake, Record, digest
+from lake.record import Record, digest
+from lake.said import said_state
+from lake.store import Lake
 from lake.vocabulary import Vocabulary
 
 STAGE = "structure"
@@ -285,15 +287,14 @@ def _silhouettes(space: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 
 def _inputs(lake: Lake, features: Features, release: str | None) -> dict[str, str]:
-    """Return fingerprints of all that the sample is drawn from."""
-    vectors = [input_fingerprints(lake, one, features) for one in embedded_nights(lake, features)]
+    """Return the identities of all that the sample is drawn from."""
+    vectors = [input_references(lake, one, features) for one in embedded_nights(lake, features)]
     inputs = {"embeddings": digest(vectors)}
     if release is not None:
         for name in ("ccds", "exposures", "labels"):
             partitions = lake.partitions(name, release=release)
-            inputs[name] = digest([[one.name, one.fingerprint] for one in partitions])
-        reports = lake.partitions("reports")
-        inputs["reports"] = digest([[one.name, one.fingerprint] for one in reports])
+            inputs[name] = digest([[one.name, one.identity()] for one in partitions])
+        inputs["reports"] = said_state(lake)
     return inputs
 
 

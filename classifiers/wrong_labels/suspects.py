@@ -20,10 +20,10 @@ from classifiers import estimators, knn
 from classifiers.division import fit_part, probabilities_of
 from classifiers.inputs.features import Features
 from classifiers.inputs.sample import Sample, read_sample
-from classifiers.model import read_card
 from classifiers.progress import Progress
 from classifiers.wrong_labels.evidence import Found, describe, read_units
 from lake.errors import SurveyError
+from lake.model_files import read_card
 from lake.store import Lake
 
 #: What a row stands for: all CCDs of an exposure that have one label, or each CCD by itself.

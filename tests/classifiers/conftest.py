@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 
 CLASSES = ("good", "PSF", "Ghost_scatter", "Noise")
 

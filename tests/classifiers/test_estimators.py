@@ -15,9 +15,10 @@ from classifiers.division import divide, fit_part, probabilities_of
 from classifiers.inputs.features import Features, Layout
 from classifiers.inputs.held import HeldVectors
 from classifiers.inputs.sample import Sample
-from classifiers.model import load_model, model_folder
+from classifiers.model import load_model
 from classifiers.train import train
 from lake.errors import SurveyError
+from lake.model_files import model_folder
 from lake.paths import MODEL_FILE
 from lake.store import Lake
 from tests.classifiers.conftest import fill_survey

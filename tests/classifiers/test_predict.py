@@ -67,7 +67,7 @@ def test_repeating_is_free_until_an_input_changes(trained: Survey) -> None:
         lake, "20140803", trained.expnum[here], trained.ccdnum[here], trained.vectors[here] + 1
     )
     assert (predict(lake, "m").done, vote(lake, "m").done) == (1, 1)
-    train(lake, "toy", "m", seed=5)
+    train(lake, "toy", "m", seed=5, force=True)
     assert predict(lake, "m").done == 10
     assert vote(lake, "m").done == 10
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from classifiers.vote import vote
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 
 _CLASSES = ["good", "Noise"]
 

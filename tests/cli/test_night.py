@@ -29,7 +29,8 @@ from embedders.registry import Options
 from lake.errors import SurveyError
 from lake.ingest_ccds import ingest
 from lake.ingest_reports import ingest_reports
-from lake.store import Lake, digest
+from lake.record import digest
+from lake.store import Lake
 from queries.merge_labels import merge_labels
 from simulator.conditions import Settings
 from simulator.survey import SimulatedSurvey, simulate
@@ -300,7 +301,7 @@ def test_every_embedder_of_the_model_embeds(observatory: Observatory, tmp_path: 
     lake = observatory.lake
     embed(lake, "focal-plane-statistics", observatory.survey.images, workers=2)
     embedders = ["statistics", "focal-plane-statistics"]
-    train(lake, embedders, "m", split="image", columns=["fwhm"], classifier="logistic")
+    train(lake, embedders, "m", split="image", columns=["fwhm"], classifier="logistic", force=True)
     incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
     result = observatory.night(incoming)
     assert result.exit_code == 0, result.stderr

@@ -10,7 +10,8 @@ import fitsio
 import numpy as np
 import pyarrow as pa
 
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from simulator.camera import CCDS, Camera, Ccd
 
 CAMERA = Camera(32, 64)

@@ -9,7 +9,8 @@ import fitsio
 import numpy as np
 import pyarrow as pa
 
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 
 #: Names of the CCDs of an exposure, numbered from 1.
 NAMES = ("S29", "S30", "S31", "S25")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedders.plan import draw
+from embedders.wanted import draw
 
 
 def ccds(exposures: list[int], n: int = 62) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pytest
 from inspector.rounds import Round, freeze, located
 from lake.ingest_ccds import ingest
 from lake.ingest_reports import ingest_reports
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from simulator.conditions import Settings
 from simulator.survey import simulate
 

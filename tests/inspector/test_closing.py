@@ -79,7 +79,10 @@ def test_a_closed_round_feeds_the_list_by_inspector_then_merged(round: Round) ->
     assert outcomes[0][1].class_name == "Noise"
     assert (found.subjects, found.unanimous, unsettled) == (3, 2, 2)
     [addition] = additions_from_inspections(round.lake, "first")
-    assert (addition.expnum, addition.reason) == (11, "Noise: hum (merged)")
+    assert (addition.expnum, addition.reason) == (
+        11,
+        "Noise [survey-qa: round first, ann, bob, cid: hum]",
+    )
     round.settlements().judge("decam-12-0", 0, GHOST, "mia")
     outcomes, _, unsettled = merge_round(round, "majority")
     assert (outcomes[1][1].verdict, outcomes[1][1].settled_by, unsettled) == ("bad", "mia", 1)

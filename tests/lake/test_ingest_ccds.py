@@ -182,7 +182,15 @@ def test_files_that_share_a_night_are_joined_and_each_is_replaced_by_itself(
     two = write(more, "two.fits")
     ingest(lake, [one, two], "dr9")
     assert night(lake)["ccdnum"].to_pylist() == [1, 2, 3, 32, 33, 34]
-    ingest(lake, [write(more[:1], "two.fits")], "dr9")
+    announced: list[str] = []
+    shorter = write(more[:1], "two.fits")
+    assert (
+        ingest(lake, [shorter], "dr9").kept == 2 + 3
+    )  # the other night has gone from the table altogether
+    assert night(lake)["ccdnum"].to_pylist() == [1, 2, 3, 32, 33, 34]
+    summary = ingest(lake, [shorter], "dr9", prune=True, announce=announced.append)
+    assert summary.pruned == 2 + 3
+    assert announced == ["5 CCDs of 2 nights that two.fits no longer has are removed"]
     assert night(lake)["ccdnum"].to_pylist() == [1, 2, 3, 32]
     [exposure] = night(lake, name="exposures").to_pylist()
     assert exposure["n_ccds"] == 4
@@ -369,14 +377,14 @@ def test_the_table_is_found_among_others(lake: Lake, tmp_path: Path) -> None:
     assert ingest(lake, [path], "dr9").ccds == 6
 
 
-def test_a_night_that_a_table_no_longer_has_goes(lake: Lake, write: Callable[..., Path]) -> None:
+def test_a_ccd_that_a_table_dates_anew_is_moved(lake: Lake, write: Callable[..., Path]) -> None:
     path = write(ccd_table())
     more = ccd_table(ccdname=np.array(["N1", "N2", "N3"] * 2, "S4"), mjd_obs=np.full(6, MJD + 1))
     ingest(lake, [path, write(more, "other.fits")], "dr9")
     moved = ccd_table()
     moved["mjd_obs"] -= 5
     summary = ingest(lake, [write(moved)], "dr9")
-    assert (summary.partitions, summary.withdrawn_partitions) == (2, 2)
+    assert (summary.partitions, summary.kept) == (2, 0)
     nights = {p["night"]: p.num_rows() for p in lake.partitions("ccds")}
     assert nights == {"20140813": 3, "20140814": 3, "20140819": 6}
     assert {p["night"]: p.num_rows() for p in lake.partitions("exposures")} == {

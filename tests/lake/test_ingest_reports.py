@@ -78,29 +78,28 @@ def test_an_unchanged_list_costs_nothing_and_is_still_accounted_for(
     assert again.unchanged
     assert (again.lines, again.entries, again.n_skipped) == (7, 4, 1)
     assert again.unmapped == first.unmapped
-    forced = ingest_reports(lake, [path], "decals", force=True)
-    assert not forced.unchanged
+    ingest_reports(lake, [path], "decals", force=True)
     assert len(reports(lake, "decals")) == 4
 
 
-def test_a_changed_list_replaces_its_own_rows_only(lake: Lake, tmp_path: Path) -> None:
+def test_a_later_edition_takes_the_place_of_its_own_list_only(lake: Lake, tmp_path: Path) -> None:
     one = write(tmp_path, "one.txt", b"1\n2\n")
     ingest_reports(lake, [one, write(tmp_path, "two.txt", b"3\n")], "decals")
-    write(tmp_path, "one.txt", b"5\n")
+    write(tmp_path, "one.txt", b"1\n2\n5\n")
     summary = ingest_reports(lake, [one], "decals")
     assert not summary.unchanged
-    assert sorted(r["expnum"] for r in reports(lake, "decals")) == [3, 5]
+    rows = reports(lake, "decals")
+    assert sorted(r["expnum"] for r in rows if r["is_current"]) == [1, 2, 3, 5]
+    assert sorted(r["expnum"] for r in rows if not r["is_current"]) == [1, 2]
     assert ingest_reports(lake, [tmp_path / "two.txt"], "decals").unchanged
 
 
-def test_rounds_keep_lists_of_one_name_apart(lake: Lake, tmp_path: Path) -> None:
+def test_lists_of_one_name_are_told_apart_by_what_they_say(lake: Lake, tmp_path: Path) -> None:
     one = write(tmp_path, "a/list.txt", b"1\n")
     two = write(tmp_path, "b/list.txt", b"2\n")
-    with pytest.raises(SurveyError, match="have one name"):
-        ingest_reports(lake, [one, two], "decals")
-    ingest_reports(lake, [one], "decals", round="first")
-    ingest_reports(lake, [two], "decals", round="second")
-    assert len(reports(lake, "decals")) == 2
+    ingest_reports(lake, [one, two], "decals")
+    assert {r["expnum"] for r in reports(lake, "decals") if r["is_current"]} == {1, 2}
+    assert ingest_reports(lake, [two, one], "decals").unchanged
 
 
 def test_reports_are_classified_anew_when_the_lakes_words_change(

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from lake.cameras import DECAM_NAMES
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from lake.tables import table
 
 RELEASES = ("dr9", "dr10")

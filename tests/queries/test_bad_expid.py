@@ -17,7 +17,9 @@ from lake.errors import SurveyError
 from lake.ingest_reports import ingest_reports
 from lake.list_diff import Addition, ListDiff, make_diff, patch_name
 from lake.lists import Key, read_bad_list
-from lake.store import Lake, Record
+from lake.own_lines import read_own_line
+from lake.record import Record
+from lake.store import Lake
 from queries.bad_expid import (
     additions_from_inspections,
     additions_from_reports,
@@ -281,8 +283,8 @@ def test_agreement_counts_those_who_looked(lake: Lake, tmp_path: Path) -> None:
     assert agreed("majority") == [2, 3, 5, 6]
     assert agreed("all") == [3, 5]
     found = {a.expnum: a.reason for a in additions_from_inspections(lake, "dr11")}
-    assert found[3] == "ghost (a), noise (c)"
-    assert found[7] == ""
+    assert found[3] == "Ghost_scatter + Noise [survey-qa: round dr11, a: ghost; b; c: noise]"
+    assert found[7] == "[survey-qa: round dr11, a]"
 
 
 def test_a_round_that_is_not_there_names_those_that_are(lake: Lake, tmp_path: Path) -> None:
@@ -313,7 +315,9 @@ def test_reports_become_lines_of_ccds(lake: Lake, tmp_path: Path) -> None:
 
     def lines(*reasons: str, collapse: bool = False) -> dict[Key, str]:
         found = additions_from_reports(lake, "delve", reasons, collapse)
-        return {addition.key: addition.reason for addition in found}
+        own = {addition.key: read_own_line(addition.reason) for addition in found}
+        assert {line.origin for line in own.values() if line} <= {"list delve"}
+        return {key: line.words for key, line in own.items() if line}
 
     assert lines("bad ccd", "Telescope Moving") == {
         (7, "N10"): "ccd41",
@@ -358,11 +362,11 @@ def test_votes_and_single_ccds_of_good_exposures(lake: Lake) -> None:
         additions_from_votes(lake, "knn")
     lake.write("votes", keys, votes, RECORD)
     lake.write("predictions", keys, predictions, RECORD)
-    whole = Addition(1, None, "PSF (knn: 14 of 20 CCDs)")
+    whole = Addition(1, None, "PSF [survey-qa: model knn, 14 of 20 CCDs]")
     assert additions_from_votes(lake, "knn") == [whole]
     assert additions_from_votes(lake, "knn", 0.9) == [
         whole,
-        Addition(2, "S29", "Noise (knn: 0.95)"),
+        Addition(2, "S29", "Noise [survey-qa: model knn, probability 0.95]"),
     ]
 
 
@@ -378,8 +382,8 @@ def test_single_ccds_are_spelled_as_the_ccd_tables_spell_them(lake: Lake) -> Non
     lake.write("predictions", {"model": "knn", **place}, predictions, RECORD)
     lake.write("votes", {"model": "knn", **place}, votes, RECORD)
     assert additions_from_votes(lake, "knn", 0.9, "90prime") == [
-        Addition(7, "CCD2", "Noise (knn: 0.95)"),
-        Addition(8, "ccd3", "Noise (knn: 0.95)"),
+        Addition(7, "CCD2", "Noise [survey-qa: model knn, probability 0.95]"),
+        Addition(8, "ccd3", "Noise [survey-qa: model knn, probability 0.95]"),
     ]
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from lake.tables import TABLES
 from queries.engine import check_reads, connect, open_sql, run_sql, view_names
 from tests.queries.lakes import CCDNUMS, NIGHTS, RECORD, RELEASES, fill

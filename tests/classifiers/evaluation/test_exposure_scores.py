@@ -10,7 +10,8 @@ import pytest
 
 from classifiers.evaluation.exposure_scores import score_exposures
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 
 KEYS = {"model": "m", "camera": "decam", "night": "20140818"}
 

@@ -9,9 +9,9 @@ import pytest
 
 from classifiers.catalog import list_models, read_entries
 from classifiers.evaluation.evaluate import evaluate
-from classifiers.model import model_folder
 from classifiers.train import train
 from lake.errors import SurveyError
+from lake.model_files import model_folder
 from lake.paths import MODEL_CARD
 from queries.engine import run_sql
 from tests.classifiers.conftest import MakeSurvey

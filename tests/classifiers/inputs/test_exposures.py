@@ -11,7 +11,8 @@ from classifiers.inputs.exposures import focal_plane_cells, summarise, summarise
 from classifiers.predict import predict
 from classifiers.train import train
 from classifiers.vote import vote
-from lake.store import Lake, Partition, Record
+from lake.record import Record
+from lake.store import Lake, Partition
 from tests.classifiers.conftest import CLASSES, Survey, fill_survey
 
 

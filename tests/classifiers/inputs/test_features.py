@@ -16,7 +16,8 @@ from classifiers.model import load_model
 from classifiers.predict import predict
 from classifiers.train import train
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from tests.classifiers.conftest import MakeSurvey, Survey, write_vectors
 
 NIGHT = "20140803"

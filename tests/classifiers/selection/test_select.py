@@ -13,7 +13,8 @@ from classifiers.selection.select import Selection, select
 from classifiers.selection.strategies import STRATEGIES
 from classifiers.train import train
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from tests.classifiers.conftest import CLASSES, Survey, fill_survey
 
 N_LABELLED, N_NIGHTS, N_EXPOSURES = 6, 10, 12

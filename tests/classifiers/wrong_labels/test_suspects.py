@@ -14,7 +14,8 @@ from classifiers.inputs.features import Features
 from classifiers.train import train
 from classifiers.wrong_labels.suspects import Suspects, contradictions, options_of_model, rank
 from lake.errors import SurveyError
-from lake.store import Lake, Record
+from lake.record import Record
+from lake.store import Lake
 from tests.classifiers.conftest import CLASSES, MakeSurvey, Survey, fill_survey
 
 TOY = Features(("toy",))
