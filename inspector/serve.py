@@ -12,11 +12,13 @@ from starlette.applications import Starlette
 from inspector.cache import ImageCache
 from inspector.desk import Desk
 from inspector.facts import Facts, find_model
-from inspector.guard import Sessions, is_loopback, read_secret
+from inspector.guard import is_loopback
+from inspector.names import Names
 from inspector.neighbours import Neighbours
 from inspector.render import Renderer
 from inspector.rounds import Round
 from inspector.server import make_app
+from inspector.sessions import Sessions, read_secret
 from lake.errors import SurveyError
 
 #: Folder of drawn images in a lake; its name keeps readers of Parquet out.
@@ -59,7 +61,7 @@ def build_app(
     neighbours = Neighbours(lake, facts.embedder, round.subjects, listed)
     desk = Desk(lake, round, facts, neighbours)
     renderer = Renderer(images, ImageCache(lake.root / IMAGES, cache_bytes), workers)
-    sessions = Sessions(read_secret(lake.root), access, round.name)
+    sessions = Sessions(read_secret(lake.root), access, round.name, Names(lake.root))
     return make_app(desk, renderer, sessions, None if any_host else _LOOPBACK)
 
 

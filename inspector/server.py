@@ -22,11 +22,13 @@ from starlette.staticfiles import StaticFiles
 
 from inspector.desk import SHOWN, SORTS, Desk, Refused, View, entry_json
 from inspector.focal_plane import MOSAIC_SIZE, THUMBNAIL_SIZE
-from inspector.guard import Guard, Session, Sessions
+from inspector.guard import Guard
 from inspector.judgement import QUALITIES, VERDICTS, Closed, Conflict, VerdictLog
 from inspector.keys import ACTIONS, QUALITY_KEYS
+from inspector.names import MAX_LENGTH, Taken
 from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
+from inspector.sessions import BROWSER_AGE, SESSION_AGE, Session, Sessions
 from lake.errors import SurveyError
 from lake.stretch import STRETCHES, Stretch
 
@@ -133,23 +135,61 @@ class _Server:
         return _redirect("/inspect")
 
     async def _sign_in(self, request: Request) -> Response:
-        if request.method == "GET":
-            token = request.query_params.get("token", "")
-            return self._html("sign_in.html", token=token, problem="", name="")
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
-        name, token = form.get("name", [""])[0].strip(), form.get("token", [""])[0]
-        try:
-            cookie = self.sessions.sign_in(name, token)
-        except PermissionError:
-            problem = "This server asks for its token: open the address that it printed."
-            return self._html("sign_in.html", 403, token="", problem=problem, name=name)
-        except SurveyError as error:
-            return self._html("sign_in.html", 400, token=token, problem=str(error), name=name)
-        response = _redirect("/inspect")
+        browser = self.sessions.browser(request.cookies.get(self.sessions.browser_cookie))
+        if request.method == "POST":
+            response = await self._signing_in(request, browser)
+        else:
+            response = self._sign_in_page(token=request.query_params.get("token", ""))
+        # Known before there is a name to take: who signs in twice, the answer to the first having
+        # been lost, is still the one who took it.
         response.set_cookie(
-            self.sessions.cookie, cookie, max_age=30 * 86400, httponly=True, samesite="lax"
+            self.sessions.browser_cookie,
+            browser,
+            max_age=BROWSER_AGE,
+            path="/sign-in",
+            httponly=True,
+            samesite="strict",
         )
         return response
+
+    async def _signing_in(self, request: Request, browser: str) -> Response:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        name, token, own = (form.get(field, [""])[0].strip() for field in ("name", "token", "own"))
+        try:
+            cookie = await self._in(
+                self.saving, lambda: self.sessions.sign_in(name, browser, own, token)
+            )
+        except PermissionError:
+            problem = "This server asks for its token: open the address that it printed."
+            return self._sign_in_page(403, name=name, problem=problem)
+        except Taken as error:
+            return self._sign_in_page(403, name=name, token=token, problem=str(error), taken=True)
+        except SurveyError as error:
+            return self._sign_in_page(400, name=name, token=token, problem=str(error))
+        response = _redirect("/inspect")
+        response.set_cookie(
+            self.sessions.cookie, cookie, max_age=SESSION_AGE, httponly=True, samesite="lax"
+        )
+        return response
+
+    def _sign_in_page(
+        self,
+        status: int = 200,
+        name: str = "",
+        token: str = "",
+        problem: str = "",
+        taken: bool = False,
+    ) -> Response:
+        """Return the page that asks for a name, and for its owner's token where it is taken."""
+        return self._html(
+            "sign_in.html",
+            status,
+            name=name,
+            token=token,
+            problem=problem,
+            taken=taken,
+            max_length=MAX_LENGTH,
+        )
 
     async def _sign_out(self, request: Request) -> Response:
         response = _redirect("/sign-in")

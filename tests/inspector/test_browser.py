@@ -316,7 +316,46 @@ def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
     assert not [each for each in tab.context.cookies() if not each["httpOnly"]]
     tab.click("button.who")
     tab.wait_for_selector("#name:focus")
-    assert tab.context.cookies() == []
+    assert [each["path"] for each in tab.context.cookies()] == ["/sign-in"]  # no session
+
+
+def test_a_name_is_kept_for_its_owner_until_it_is_freed(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    make_round(server.survey.lake)
+    address = server.start()
+    page = open_page(address, "ann")
+    page.click("button.who")
+    page.wait_for_selector("#name:focus")
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    shown(page)
+    press(page, "?")
+    token = page.inner_text("#help[open] #own")
+    press(page, "Escape")
+
+    other = open_page(address, "ann", wait=False)
+    other.wait_for_selector("[role=alert]:has-text('release-name ann')")
+    picture(other, "taken")
+    assert other.input_value("#name") == "ann"
+    other.wait_for_selector("#own:focus")
+    other.keyboard.type(token)
+    other.keyboard.press("Enter")
+    shown(other)
+    assert other.inner_text("button.who") == "ann"
+    assert token not in other.url
+    judge(other, "g")
+
+    server.run("inspections", "release-name", "ann")
+    press(page, "g")
+    page.wait_for_selector("#saved:has-text('signed out')")
+    page.reload()
+    page.wait_for_selector("#name:focus")
+    third = open_page(address, "ann")
+    assert done(third) == "1"
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=alert]:has-text('is taken')")
 
 
 def test_the_grid_opens_where_one_is_and_goes_back_there(

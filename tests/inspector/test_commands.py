@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from inspector.names import Names
 from inspector.rounds import load, round_names
 from lake.errors import SurveyError
 from lake.store import Lake
@@ -51,6 +52,7 @@ def test_a_table_becomes_a_round_is_merged_and_comes_back(lake: Lake, tmp_path: 
         (["inspections", "merge", "first"], "round first is open"),
         (["inspections", "export", "first"], "round first is open"),
         (["inspections", "import", "none.csv"], "none.csv: no such file"),
+        (["inspections", "release-name", "ann"], "name ann: nobody has it"),
         (["inspect", "--round", "x", "--images", "."], "no round 'x' in the lake (first)"),
         (["inspect", "--round", "x", "--images", ".", "--model", "m"], "'m' has no votes"),
         (["inspect", "--round", "x", "--images", ".", "--query", "q"], "no query 'q'"),
@@ -88,6 +90,13 @@ def test_a_round_is_made_of_a_query_of_ones_own(
     assert [subject.ccdnum for subject in subjects] == 4 * [35]
     assert all(subject.night is not None and subject.why == "query worst" for subject in subjects)
     assert survey_qa(survey.lake, "inspect", "--round", "seeing", "--images", ".").exit_code == 0
+
+
+def test_a_name_is_freed(lake: Lake) -> None:
+    Names(lake.root).claim("Ann", "1", "token", "browser")
+    assert "Ann is free" in survey_qa(lake, "inspections", "release-name", "ann").stderr
+    assert survey_qa(lake, "inspections", "release-name", "ann").exit_code == 1
+    assert Names(lake.root).claim("ann", "2", "token", "browser").id == "2"
 
 
 def test_what_is_not_installed_is_named(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
