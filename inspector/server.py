@@ -26,6 +26,8 @@ from inspector.guard import Guard
 from inspector.judgement import QUALITIES, VERDICTS, Closed, Conflict, VerdictLog
 from inspector.keys import ACTIONS, QUALITY_KEYS
 from inspector.names import MAX_LENGTH, Taken
+from inspector.notice import MEDIA_TYPE as NOTICE_TYPE
+from inspector.notice import draw_notice
 from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
 from inspector.sessions import BROWSER_AGE, SESSION_AGE, Session, Sessions
@@ -86,7 +88,7 @@ class _Server:
             Route("/image/{key}/{stretch}/mosaic", self._signed(self._mosaic)),
             Route("/image/{key}/{stretch}/thumbnail", self._signed(self._thumbnail)),
             Route("/image/{key}/{stretch}/partial", self._signed(self._partial)),
-            Route("/image/{key}/{stretch}/whole/{ccdnum:int}", self._signed(self._whole)),
+            Route("/image/{key}/{stretch}/whole/{ccdnum}", self._signed(self._whole)),
         ]
         return Starlette(
             routes=[Mount("/static", static), *routes],
@@ -356,24 +358,31 @@ class _Server:
         return response
 
     async def _whole(self, request: Request, session: Session) -> Response:
-        number = request.path_params["ccdnum"]
+        number = _integer(request.path_params["ccdnum"], -1)
         return await self._image(request, lambda layout, s: self.renderer.whole(layout, number, s))
 
     async def _image(
         self, request: Request, draw: Callable[[Any, Stretch], Awaitable[bytes]]
     ) -> Response:
+        """Answer with an image, or with a picture that says why there is none.
+
+        Who asks for text (``?text``: a script, which shows it elsewhere) is told in text.
+        """
         stretch = request.path_params["stretch"]
-        subject = self.desk.pictured(request.path_params["key"])
-        if subject is None or stretch not in STRETCHES:
-            return PlainTextResponse("no such image", 404)
-        layout = await self._in(self.reading, lambda: self.desk.layout(subject))
-        if layout is None:
-            return PlainTextResponse("no CCD table of the lake knows this exposure", 404)
         try:
+            subject = self.desk.pictured(request.path_params["key"])
+            if subject is None or stretch not in STRETCHES:
+                raise NoImage("no such image")
+            layout = await self._in(self.reading, lambda: self.desk.layout(subject))
+            if layout is None:
+                raise NoImage("no CCD table of the lake knows this exposure")
             image = await draw(layout, stretch)
-        except NoImage as error:
-            return PlainTextResponse(str(error), 404)
+        except NoImage as problem:
+            return _no_image(request, str(problem), problem.status)
+        except SurveyError as error:
+            return _no_image(request, str(error), 503)
         except Busy:
+            # No picture: a browser would keep it, where our scripts ask again.
             return PlainTextResponse("busy", 503, {"retry-after": "2"})
         headers = {"cache-control": f"private, max-age={_KEEP_IMAGE}"}
         return Response(image, media_type="image/jpeg", headers=headers)
@@ -443,6 +452,13 @@ def _stretch(text: str) -> Stretch:
 
 def _integer(text: str | None, default: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else default
+
+
+def _no_image(request: Request, why: str, status: int) -> Response:
+    headers = {"cache-control": "no-store"}
+    if "text" in request.query_params:
+        return PlainTextResponse(why, status, headers)
+    return Response(draw_notice(why), status, headers, NOTICE_TYPE)
 
 
 def _redirect(where: str) -> Response:

@@ -414,8 +414,29 @@ def test_a_missing_image_is_told_and_judged_all_the_same(
     page.wait_for_selector("#image-state:has-text('no such file in the image folder')")
     judge(page, "u")
     page.goto(address + "/inspect/grid")
-    page.wait_for_selector("img[alt='no image'][title*='no such file']")
-    page.wait_for_function("() => document.querySelectorAll('.card img')[1].naturalWidth > 0")
+    # A picture that says why, whatever the status it came with; no broken-image sign.
+    page.wait_for_function("() => [...document.images].every((each) => each.naturalWidth > 0)")
+    picture(page, "undrawable")
+    lit = page.evaluate(
+        """() => {
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [320, 286];
+            const context = canvas.getContext("2d");
+            context.drawImage(document.querySelector(".card img"), 0, 0);
+            const { data } = context.getImageData(0, 0, 320, 286);
+            return data.filter((value, index) => index % 4 === 0 && value > 100).length;
+        }"""
+    )
+    assert 1000 < lit < 0.5 * 320 * 286
+    told = page.goto(f"{address}/image/{round.subjects[0].key}/zscale/mosaic")
+    assert told.status == 404
+    text = page.text_content("svg")
+    assert "no image" in text and "no such file" in text
+    within = "() => [...document.querySelectorAll('text, tspan')].every((each) => {"
+    within += (
+        " const box = each.getBoundingClientRect(); return box.right < 320 && box.bottom < 286; })"
+    )
+    assert page.evaluate(within)
 
 
 def test_the_model_that_made_the_round_is_shown(
