@@ -100,6 +100,8 @@ class Guard:
         name = _host_name(f"//{host}")
         if not name or not (self.hosts is None or name in self.hosts or is_loopback(name)):
             return 400, "this server is not known under that name"
+        if not scope.get("query_string", b"").isascii():
+            return 400, "a query is percent-encoded"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "no such method"
         if scope["method"] == "POST":

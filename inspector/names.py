@@ -100,6 +100,11 @@ class Names:
         self.root = root
         self.folder = root / NAMES
 
+    def check(self) -> None:
+        """Raise `SurveyError` where the lake cannot be written: nobody could sign in."""
+        with self._held():
+            pass
+
     def find(self, name: str) -> Owner | None:
         """Return who has `name`, in whatever case; None when nobody has.
 

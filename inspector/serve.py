@@ -54,7 +54,8 @@ def build_app(
 
     Raises
     ------
-    SurveyError : the image folder is missing, or the model has no predictions.
+    SurveyError : the image folder is missing, the model has no predictions, or the lake cannot be
+        written.
     """
     check_images(images)
     lake = round.lake
@@ -63,7 +64,9 @@ def build_app(
     neighbours = Neighbours(lake, facts.embedder, round.subjects, listed)
     desk = Desk(lake, round, facts, neighbours)
     renderer = Renderer(images, ImageCache(lake.root / IMAGES, cache_bytes), workers)
-    sessions = Sessions(read_secret(lake.root), access, round.name, Names(lake.root))
+    names = Names(lake.root)
+    names.check()
+    sessions = Sessions(read_secret(lake.root), access, round.name, names)
     return make_app(desk, renderer, sessions, None if any_host else _LOOPBACK)
 
 

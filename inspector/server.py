@@ -90,12 +90,14 @@ class _Server:
             Route("/image/{key}/{stretch}/partial", self._signed(self._partial)),
             Route("/image/{key}/{stretch}/whole/{ccdnum}", self._signed(self._whole)),
         ]
-        return Starlette(
+        app = Starlette(
             routes=[Mount("/static", static), *routes],
             middleware=[Middleware(Guard, hosts=hosts)],
             lifespan=self._lifespan,
             exception_handlers={SurveyError: _survey_error},
         )
+        app.router.redirect_slashes = False  # our pages link to no other address than their own
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -119,7 +121,7 @@ class _Server:
                 return PlainTextResponse("no such page", 404)
             session = self.sessions.find(request.cookies.get(self.sessions.cookie))
             if session is None:
-                if request.method == "GET" and request.url.path.count("/") == 1:
+                if request.method == "GET" and request.scope["path"].count("/") == 1:
                     return _redirect("/sign-in")
                 return PlainTextResponse("sign in first", 401)
             if request.method == "POST" and not _same(
@@ -466,4 +468,5 @@ def _redirect(where: str) -> Response:
 
 
 async def _survey_error(request: Request, error: Exception) -> Response:
-    return PlainTextResponse(str(error), 500)
+    """Answer with what is wrong with the lake: a person can mend it, and ask again."""
+    return PlainTextResponse(str(error), 503)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -90,6 +91,43 @@ def test_a_round_is_made_of_a_query_of_ones_own(
     assert [subject.ccdnum for subject in subjects] == 4 * [35]
     assert all(subject.night is not None and subject.why == "query worst" for subject in subjects)
     assert survey_qa(survey.lake, "inspect", "--round", "seeing", "--images", ".").exit_code == 0
+
+
+def test_an_address_that_cannot_be_served_is_told(survey: Survey) -> None:
+    make_round(survey.lake)
+    options = ["inspect", "--round", "first", "--images", str(survey.images)]
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        hosts = [
+            "127.0.0.1",
+            "203.0.113.1",
+            "no.such.host.invalid",
+            70 * "a" + ".b",
+            "a\0b",
+            "",
+            "[",
+        ]
+        for host in hosts:
+            where = ["--host", host, "--port", str(port)]
+            error = survey_qa(survey.lake, *options, *where).exception
+            assert isinstance(error, SurveyError), host
+            assert str(error).startswith(f"cannot serve on {host}:{port}: "), host
+            assert str(error).endswith("choose another --host or --port"), host
+
+
+def test_a_lake_that_cannot_be_written_is_told(survey: Survey) -> None:
+    make_round(survey.lake)
+    for name in (".inspection-names", ".inspection-secret"):
+        in_the_way = survey.lake.root / name
+        if name.endswith("names"):
+            in_the_way.write_text("")
+        else:
+            in_the_way.mkdir()
+        options = ["--round", "first", "--images", str(survey.images)]
+        error = survey_qa(survey.lake, "inspect", *options).exception
+        assert isinstance(error, SurveyError)
+        assert name in str(error)
+        in_the_way.unlink() if in_the_way.is_file() else in_the_way.rmdir()
 
 
 def test_a_name_is_freed(lake: Lake) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -175,6 +177,37 @@ def test_what_is_no_request_is_refused_at_once(port: int) -> None:
         seconds, said = until_cut(connection)
         assert said.startswith(b"HTTP/1.1 400")
         assert seconds < 5 * PATIENCE
+
+
+def test_no_bytes_on_the_wire_are_a_defect(capfd: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(0)
+    whole = [b"GET ", b"/echo", b" HTTP/1.1\r\n", b"Host: page\r\n", b"Connection: close\r\n"]
+    pieces = [b"\xff", b"\x00", b"%", b"?\xff", b"?%ff", b"HTTP/9.9", b"\r\n", b"\n", b":", b" ",
+              b"Host:\r\n", b"Content-Length: \xb2\r\n", b"Content-Length: 5\r\n", b"POST ",
+              b"Cookie: \xe9=\xff\r\n", b"Range: \xff\r\n", b"Origin: http://page\r\n",
+              b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", 70_000 * b"a",
+              b"Connection: upgrade\r\nUpgrade: websocket\r\n"]  # fmt: skip
+    requests = []
+    for _ in range(300):
+        parts = list(whole)
+        for _ in range(rng.randrange(1, 4)):
+            parts.insert(rng.randrange(len(parts) + 1), rng.choice(pieces))
+        requests.append(b"".join(parts) + b"\r\n")
+
+    app = Starlette(routes=[Route("/echo", echo, methods=["GET", "POST"])])
+    with served(Guard(app, frozenset({"page"})), 0.5) as port, ThreadPoolExecutor(30) as pool:
+
+        def said(request: bytes) -> bytes:
+            with connect(port) as connection:
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(request)
+                return until_cut(connection)[1]
+
+        answers = list(pool.map(said, requests))
+    statuses = {answer[9:12] for answer in answers}
+    assert {b"200", b"400"} <= statuses
+    assert not [status for status in statuses if status.startswith(b"5")]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_many_who_send_nothing_keep_nobody_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -262,10 +263,14 @@ def test_a_damaged_file_is_told_in_one_line_and_can_be_freed(
 def test_a_lake_that_cannot_be_written_is_told_in_one_line(
     client: TestClient, survey: Survey
 ) -> None:
+    shutil.rmtree(survey.lake.root / NAMES)
     (survey.lake.root / NAMES).write_text("in the way")
     answer = Browser(client).sign_in("ann")
     assert answer.status_code == 400
     assert NAMES in problem(answer)
+    for cannot in (lambda: Names(Path("/proc")).check(), lambda: read_secret(Path("/proc"))):
+        with pytest.raises(SurveyError, match="cannot write /proc/"):
+            cannot()
 
 
 def claim_at_once(root: Path, count: int) -> list[str]:
