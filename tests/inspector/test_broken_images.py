@@ -26,7 +26,7 @@ from inspector.facts import Facts
 from inspector.focal_plane import COLUMNS, MOSAIC_SIZE, layout
 from inspector.notice import draw_notice
 from inspector.pixels import Wanted, read_binned
-from inspector.render import MAX_DEATHS, NoImage
+from inspector.render import MAX_DEATHS
 from inspector.rounds import Round
 from inspector.serve import build_app
 from tests.inspector.conftest import Survey, make_round
@@ -437,7 +437,3 @@ def test_a_table_of_anything_has_a_layout(rows: list[dict[str, Any]]) -> None:
     assert np.isfinite(boxes).all()
     assert (boxes >= -1e-6).all() and (boxes <= 1 + 1e-6).all()
     assert found.binning(MOSAIC_SIZE) >= 1
-
-
-def test_no_image_has_a_status() -> None:
-    assert NoImage("x").status == 404

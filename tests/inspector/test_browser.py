@@ -332,6 +332,7 @@ def test_a_name_is_kept_for_its_owner_until_it_is_freed(
     shown(page)
     press(page, "?")
     token = page.inner_text("#help[open] #own")
+    picture(page, "help")
     press(page, "Escape")
 
     other = open_page(address, "ann", wait=False)
