@@ -1,4 +1,4 @@
-"""People in the loop: `inspect`, `inspections status`, `close`, `merge`, `export`, `import`."""
+"""People in the loop: `inspect`, and `inspections` with what it does to rounds and names."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("merge")(merge)
     group.command("export")(export)
     group.command("import")(import_)
+    group.command("release-name")(release_name)
     app.add_typer(group, name="inspections")
 
 
@@ -299,3 +300,18 @@ def import_(
     )
     for skipped in table.skipped:
         say(f"  skipped: {file.name}, line {skipped.line}: {skipped.why}")
+
+
+def release_name(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an inspector.")],
+) -> None:
+    """Free the name of an inspector: who next signs in with it has it.
+
+    A name belongs to who first signed in with it, in every round of the lake. Free it when its
+    owner has neither their browser nor their token any more. Verdicts under it stay.
+    """
+    from inspector.names import Names
+
+    freed = Names(session(context).lake().root).release(name)
+    say(f"{freed} is free: its sessions are void, and who next signs in with it has the name")

@@ -10,12 +10,15 @@ from threading import Lock
 from lake.paths import temporary_path
 from lake.record import digest
 
+#: How a JPEG begins and ends: a machine that goes down may leave a file without its content.
+_BEGINS, _ENDS = b"\xff\xd8", b"\xff\xd9"
+
 
 class ImageCache:
-    """Images under opaque keys; the least recently used go when there is no more room.
+    """JPEG images under opaque keys; the least recently used go when there is no more room.
 
-    It holds nothing that cannot be drawn again, so that a file that cannot be written or has gone
-    is no error. Safe to share between threads; two servers may share the folder.
+    It holds nothing that cannot be drawn again, so that a file that cannot be written, has gone or
+    is damaged is no error. Safe to share between threads; two servers may share the folder.
 
     Parameters
     ----------
@@ -30,7 +33,11 @@ class ImageCache:
         self._sizes: OrderedDict[str, int] = OrderedDict()
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        files = [(path, path.stat()) for path in folder.glob("*.jpg")]
+        files = []
+        with contextlib.suppress(OSError):
+            for path in folder.glob("*.jpg"):
+                with contextlib.suppress(OSError):  # another server has just removed it
+                    files.append((path, path.stat()))
         for path, status in sorted(files, key=lambda item: item[1].st_mtime):
             self._sizes[path.stem] = status.st_size
 
@@ -56,7 +63,10 @@ class ImageCache:
         try:
             data = path.read_bytes()
             path.touch()  # so that the order survives a restart
+            whole = data.startswith(_BEGINS) and data.endswith(_ENDS)
         except OSError:
+            whole = False
+        if not whole:
             with self._lock:
                 self._sizes.pop(key, None)
             return None

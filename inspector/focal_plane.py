@@ -84,7 +84,7 @@ def layout(ccds: Sequence[Mapping[str, Any]]) -> Layout:
     turns = {place.ccdnum: place.turn.then(screen) for place in plane.places}
     below = plane.width if screen.transpose else plane.height
     sizes = {
-        row["ccdnum"]: (row["width"] or _SIZE[0], row["height"] or _SIZE[1])
+        row["ccdnum"]: (_side(row["width"], _SIZE[0]), _side(row["height"], _SIZE[1]))
         for row in ccds
         if row["ccdnum"] in plane.unplaced
     }
@@ -108,6 +108,11 @@ def layout(ccds: Sequence[Mapping[str, Any]]) -> Layout:
             )
         )
     return Layout(tuple(places), width, height)
+
+
+def _side(length: int | None, usual: int) -> int:
+    """Return a CCD's side in pixels, the usual one where the table's makes no sense."""
+    return length if length is not None and length > 0 else usual
 
 
 def _on_screen(

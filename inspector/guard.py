@@ -1,29 +1,22 @@
-"""What every request passes before it reaches the page: host, origin, size, session."""
+"""What every request passes before it reaches the page, and what every answer has."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-import os
-import secrets
+import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from lake.errors import SurveyError
-from lake.paths import check_name
 
 #: Bytes that a request may bring.
 MAX_BODY = 16 * 1024
 #: Requests that bring an image and are served at once; more are told to come again.
 MAX_IMAGES = 64
-_SECRET = ".inspection-secret"
+_LOG = logging.getLogger(__name__)
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
@@ -47,89 +40,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def read_secret(root: Path) -> bytes:
-    """Return the lake's secret, made when there is none; sessions outlive a restart by it.
-
-    Raises `SurveyError` when it can be neither read nor made.
-    """
-    path = root / _SECRET
-    try:
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            secret = path.read_bytes()
-            if len(secret) < 32:
-                path.unlink()
-                return read_secret(root)
-            return secret
-        with os.fdopen(handle, "wb") as file:
-            secret = secrets.token_bytes(32)
-            file.write(secret)
-            return secret
-    except OSError as error:
-        raise SurveyError(
-            f"{path}: {error.strerror or error}; inspecting keeps sessions and verdicts in the lake"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Session:
-    """Who is at the page, and the token that their posts must carry."""
-
-    inspector: str
-    token: str
-
-
-class Sessions:
-    """Signed cookies: nothing is kept here, so that a restart signs nobody out.
-
-    Parameters
-    ----------
-    secret : of the lake.
-    access : token that is needed to sign in; None for none. A session of another token is void.
-    """
-
-    def __init__(self, secret: bytes, access: str | None, scope: str) -> None:
-        self._key = hmac.digest(secret, f"{scope}\0{access or ''}".encode(), hashlib.sha256)
-        self.access = access
-        self.cookie = f"survey-qa-{self._sign('cookie')[:12]}"
-
-    def sign_in(self, inspector: str, access: str) -> str:
-        """Return the cookie of a new session.
-
-        Raises
-        ------
-        PermissionError : not the access token.
-        SurveyError : a name that cannot stand.
-        """
-        if self.access is not None and not hmac.compare_digest(
-            access.encode(), self.access.encode()
-        ):
-            raise PermissionError
-        name = check_name("inspector", inspector.strip())
-        if len(name) > 64:
-            raise SurveyError("inspector: a name of at most 64 characters")
-        body = f"{name}!{secrets.token_hex(8)}"
-        return f"{body}!{self._sign(body)}"
-
-    def find(self, cookie: str | None) -> Session | None:
-        """Return the session of a cookie, None for one that is not ours."""
-        body, _, signature = (cookie or "").rpartition("!")
-        if not body or not hmac.compare_digest(signature.encode(), self._sign(body).encode()):
-            return None
-        return Session(body.partition("!")[0], self._sign(f"post\0{body}"))
-
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
-
-
 class Guard:
     """Refuses what no page of ours sends; adds the headers that keep others out.
 
+    What a handler raises is a defect of this program: it is logged, and answered in one line.
+
     Parameters
     ----------
-    hosts : names under which the page may be asked for; None for any, which is for servers that
-        ask for a token: a page of another site then has no session to abuse.
+    hosts : names under which the page may be asked for, beside this machine's own addresses; None
+        for any, which is for servers that ask for a token: a page of another site then has no
+        session to abuse.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
@@ -152,17 +72,36 @@ class Guard:
             await PlainTextResponse(text, status)(scope, receive, _with_headers(send))
             return
         self._images += is_image
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            await self.app(scope, _limited(receive), _with_headers(send))
+            await self.app(scope, _limited(receive), _with_headers(answer))
         except _TooLarge:
             await PlainTextResponse("too large", 413)(scope, receive, _with_headers(send))
+        except ClientDisconnect:
+            pass  # nobody is left to be answered
+        except Exception:
+            if started:
+                raise  # the server logs it and closes the connection: half an answer is none
+            # Without its query, which may hold a token.
+            _LOG.exception("%s %r", scope["method"], scope["path"])
+            refused = PlainTextResponse("this went wrong; the log of the server says why", 500)
+            await refused(scope, receive, _with_headers(send))
         finally:
             self._images -= is_image
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self.hosts is not None and _host_name(f"//{host}") not in self.hosts:
+        name = _host_name(f"//{host}")
+        if not name or not (self.hosts is None or name in self.hosts or is_loopback(name)):
             return 400, "this server is not known under that name"
+        if not scope.get("query_string", b"").isascii():
+            return 400, "a query is percent-encoded"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "no such method"
         if scope["method"] == "POST":
@@ -170,7 +109,9 @@ class Guard:
             if not host or _origin_host(origin) != host.lower():
                 return 403, "posts come from this server's own pages only"
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:12]) > MAX_BODY:
+        if not (length.isascii() and length.isdigit()):
+            return 400, "content-length: a number"
+        if len(length.lstrip("0")) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
             return 413, "too large"
         return None
 
@@ -192,9 +133,13 @@ def _origin_host(origin: str) -> str | None:
 
 def _host_name(url: str) -> str | None:
     try:
-        return (urlsplit(url).hostname or "").lower()
+        parts = urlsplit(url)
+        _ = parts.port  # which refuses what is none
     except ValueError:
         return None
+    # Anything but a host and its port would give the server another address than the one asked.
+    plain = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+    return (parts.hostname or "").lower() if plain else None
 
 
 def _limited(receive: Receive) -> Receive:

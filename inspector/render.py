@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Set
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,16 @@ MAX_WAITING = 600
 MAX_KEPT = 6
 #: Drawings that may be asked for at once.
 MAX_DRAWING = 200
+#: Pixels of the longer side of a CCD in a mosaic, at most: a table may be wrong about its size.
+MAX_TILE = 4000
+#: Processes that a file may kill before its CCDs are no longer tried.
+MAX_DEATHS = 3
 #: Grey of the cross over a CCD that cannot be read.
 _CROSS = 110
-_VERSION = 2
+_VERSION = 3
+_LOG = logging.getLogger(__name__)
+#: What is said of a CCD whose reading has killed a process; it may be the machine's memory.
+_DIED = "the process that read this image has died: is the file damaged?"
 
 Pixels = NDArray[np.float32]
 
@@ -49,7 +57,14 @@ class Busy(Exception):  # noqa: N818
 
 
 class NoImage(Exception):  # noqa: N818
-    """There is no image, and why."""
+    """There is no image, and why, in one line that names no folder of the machine.
+
+    `status` is that of the answer: 404 where there is nothing, 422 where it cannot be drawn.
+    """
+
+    def __init__(self, why: str, status: int = 404) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 @dataclass(eq=False)
@@ -65,6 +80,27 @@ class _Task:
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
     done: asyncio.Future[Any]
+    #: The file that is read, and its version.
+    file: tuple[str, str]
+
+    def parts(self) -> list[_Task]:
+        """Return the task as several, of a CCD each."""
+        if self.work is not read_binned:
+            return [self]
+        path, wanted, binning = self.arguments
+        return [replace(self, arguments=(path, [each], binning)) for each in wanted]
+
+    def joined(self, results: list[Any]) -> Any:
+        """Return the result of the task from those of its parts."""
+        if self.work is not read_binned:
+            return results[0]
+        return {number: each for result in results for number, each in result.items()}
+
+    def failed(self, why: str) -> Any:
+        """Return what stands for the result where there is none: why."""
+        if self.work is not read_binned:
+            return why
+        return {ccdnum: why for ccdnum, *_ in self.arguments[1]}
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -86,6 +122,23 @@ class Exposure:
     def is_done(self) -> bool:
         """Whether all CCDs have come."""
         return all(future.done() for future in self.ccds.values())
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is worth reading again: something was given up, or a process has died."""
+        if any(future.cancelled() for future in self.ccds.values()):
+            return True
+        return self.is_done and any(
+            isinstance(each, str) and each == _DIED for each in self.come().values()
+        )
+
+    def come(self) -> dict[int, Pixels | str]:
+        """Return the CCDs that have come so far by their numbers, or what is wrong with them."""
+        found: dict[int, Pixels | str] = {}
+        for future in self.ccds.values():
+            if future.done() and not future.cancelled():
+                found |= future.result()
+        return found
 
 
 class Renderer:
@@ -109,11 +162,13 @@ class Renderer:
         self._numbers = itertools.count()
         self._kept: OrderedDict[str, Exposure] = OrderedDict()
         self._drawing: dict[str, asyncio.Task[bytes]] = {}
+        self._apart = asyncio.Lock()
+        self._deaths: Counter[tuple[str, str]] = Counter()
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the processes."""
-        self._pool = self._new_pool()
+        self._pool = self._new_pool(self.workers)
         for _ in range(self.workers):  # a process starts with its first task
             self._pool.submit(os.getpid)
         self._loops = [asyncio.create_task(self._work()) for _ in range(self.workers)]
@@ -153,34 +208,32 @@ class Renderer:
         Raises as `mosaic`.
         """
         exposure = self._exposure(layout, size, ahead=False)
-        futures = list(exposure.ccds.values())
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        found: dict[int, Pixels | str] = {}
-        for future in futures:
-            if future.done() and not future.cancelled():
-                found |= future.result()
-        return await self._draw(exposure, found, stretch)
+        pending = set(exposure.ccds.values())
+        while pending and all(isinstance(each, str) for each in exposure.come().values()):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        return await _reported(self._draw(exposure, stretch))
 
     async def whole(self, layout: Layout, ccdnum: int, stretch: Stretch) -> bytes:
         """Return one CCD at full resolution; raises as `mosaic`."""
         place = _place(layout, ccdnum)
         path = self._path(place.file)
+        version = _fingerprint(path)
         wanted = (place.ccdnum, place.ccdname, place.hdu)
-        key = ImageCache.key(_VERSION, "whole", path, _fingerprint(path), wanted, stretch)
+        key = ImageCache.key(_VERSION, "whole", path, version, wanted, stretch)
 
         async def draw() -> bytes:
             task = self._submit(
-                0, next(self._batches), draw_whole, str(path), wanted, place.turn, stretch
+                0, next(self._batches), version, draw_whole, str(path), wanted, place.turn, stretch
             )
             image = await task.done
             if isinstance(image, str):
-                raise NoImage(image)
+                raise NoImage(self._plain(image), 422)
             self.cache.put(key, image)
             return image
 
         return await self._once(key, draw)
 
-    async def _once(self, key: str, draw: Callable[[], Any]) -> bytes:
+    async def _once(self, key: str, draw: Callable[[], Awaitable[bytes]]) -> bytes:
         """Draw what is not in the cache, once however many ask."""
         image = self.cache.get(key)
         if image is not None:
@@ -188,7 +241,7 @@ class Renderer:
         if key not in self._drawing:
             if len(self._drawing) >= MAX_DRAWING:
                 raise Busy
-            task = asyncio.create_task(draw())
+            task = asyncio.create_task(_reported(draw()))
             self._drawing[key] = task
             task.add_done_callback(lambda _: self._drawing.pop(key, None))
             # Nobody may be left to hear of a failure.
@@ -199,19 +252,22 @@ class Renderer:
         self, key: str, layout: Layout, size: int, stretch: Stretch, ahead: bool
     ) -> bytes:
         exposure = self._exposure(layout, size, ahead)
-        found: dict[int, Pixels | str] = {}
         for future in list(exposure.ccds.values()):
-            found |= await _shielded(future)
-        image = await self._draw(exposure, found, stretch)
-        self.cache.put(key, image)
+            await _shielded(future)
+        image = await self._draw(exposure, stretch)
+        if not exposure.is_lost:
+            self.cache.put(key, image)
         return image
 
-    async def _draw(
-        self, exposure: Exposure, found: dict[int, Pixels | str], stretch: Stretch
-    ) -> bytes:
+    async def _draw(self, exposure: Exposure, stretch: Stretch) -> bytes:
+        """Draw the CCDs that have come; those that cannot be read are crossed out."""
+        found = exposure.come()
         ccds = {number: each for number, each in found.items() if not isinstance(each, str)}
+        problems = [each for each in found.values() if isinstance(each, str)]
+        if not found:
+            raise Busy
         if not ccds:
-            raise NoImage(next((text for text in found.values() if isinstance(text, str)), ""))
+            raise NoImage(self._plain(problems[0]), 422)
         unreadable = found.keys() - ccds.keys()
         return await self._in_thread(_draw_mosaic, exposure, ccds, unreadable, stretch)
 
@@ -220,7 +276,7 @@ class Renderer:
         level = 1 if ahead else 0
         key = self._key(layout, size, STRETCHES[0])
         exposure = self._kept.get(key)
-        if exposure is not None and not any(f.cancelled() for f in exposure.ccds.values()):
+        if exposure is not None and not exposure.is_lost:
             for task in exposure.tasks:
                 task.level = min(task.level, level)
             self._kept.move_to_end(key)
@@ -233,6 +289,7 @@ class Renderer:
         for name, places in files.items():
             try:
                 path = self._path(name)
+                version = _fingerprint(path)
             except NoImage as error:
                 told = asyncio.get_running_loop().create_future()
                 told.set_result({place.ccdnum: str(error) for place in places})
@@ -240,7 +297,9 @@ class Renderer:
                 continue
             for batch in _outwards(places, CCDS_PER_TASK):
                 wanted = [(place.ccdnum, place.ccdname, place.hdu) for place in batch]
-                task = self._submit(level, order, read_binned, str(path), wanted, exposure.binning)
+                task = self._submit(
+                    level, order, version, read_binned, str(path), wanted, exposure.binning
+                )
                 exposure.tasks.append(task)
                 exposure.ccds |= {place.ccdnum: task.done for place in batch}
         self._kept[key] = exposure
@@ -249,9 +308,12 @@ class Renderer:
             del self._kept[done_key]
         return exposure
 
-    def _submit(self, level: int, batch: int, work: Callable[..., Any], *arguments: Any) -> _Task:
+    def _submit(
+        self, level: int, batch: int, version: str, work: Callable[..., Any], *arguments: Any
+    ) -> _Task:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        task = _Task(level, batch, next(self._numbers), work, arguments, done)
+        file = str(arguments[0])
+        task = _Task(level, batch, next(self._numbers), work, arguments, done, (file, version))
         self._waiting.append(task)
         while len(self._waiting) > MAX_WAITING:
             given_up = max(self._waiting, key=lambda each: each.rank)
@@ -266,33 +328,65 @@ class Renderer:
 
     async def _work(self) -> None:
         """Give one process after another task to do, by rank."""
-        loop = asyncio.get_running_loop()
         while True:
             async with self._wake:
                 await self._wake.wait_for(lambda: self._waiting)
                 task = min(self._waiting, key=lambda each: each.rank)
                 self._waiting.remove(task)
-            pool = self._pool
-            try:
-                result = await loop.run_in_executor(pool, task.work, *task.arguments)
-            except BrokenProcessPool:
-                if self._pool is pool:  # the first to notice
-                    self._pool = self._new_pool()
-                error = NoImage("the process that read this image has died: is the file damaged?")
-                if not task.done.done():
-                    task.done.set_exception(error)
-            except Exception as error:
-                if not task.done.done():
-                    task.done.set_exception(error)
-            else:
-                if not task.done.done():
-                    task.done.set_result(result)
+            result = await self._result(task)
+            if not task.done.done():
+                task.done.set_result(result)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
+    async def _result(self, task: _Task) -> Any:
+        """Have a process do a task; what goes wrong is told in the place of what is read."""
+        pool = self._pool
+        try:
+            if self._deaths[task.file] >= MAX_DEATHS:
+                return task.failed(_DIED)
+            return await asyncio.get_running_loop().run_in_executor(
+                pool, task.work, *task.arguments
+            )
+        except BrokenProcessPool:
+            if self._pool is pool:  # the first to notice
+                self._pool = self._new_pool(self.workers)
+        except Exception as error:
+            _LOG.exception("%s", task.work.__name__)
+            return task.failed(f"the image cannot be read ({type(error).__name__})")
+        # All that its processes had under way is lost when one dies: what kills a process again
+        # that does nothing else is to blame, and the others have come to no harm.
+        async with self._apart:
+            return await self._one_by_one(task)
+
+    async def _one_by_one(self, task: _Task) -> Any:
+        """Have a process of its own do a task, CCD by CCD, so that one costs no other."""
+        results = []
+        pool: ProcessPoolExecutor | None = None
+        try:
+            for part in task.parts():
+                if self._deaths[task.file] >= MAX_DEATHS:
+                    results.append(part.failed(_DIED))
+                    continue
+                pool = pool or self._new_pool(1)
+                try:
+                    results.append(
+                        await asyncio.get_running_loop().run_in_executor(
+                            pool, part.work, *part.arguments
+                        )
+                    )
+                except BrokenProcessPool:
+                    self._deaths[task.file] += 1
+                    pool = None
+                    results.append(part.failed(_DIED))
+        finally:
+            if pool is not None:
+                pool.shutdown(wait=False)
+        return task.joined(results)
+
+    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         # Spawned: forking a process that runs threads can hang the child.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(
-            self.workers, mp_context=context, initializer=live_with, initargs=(os.getpid(),)
+            workers, mp_context=context, initializer=live_with, initargs=(os.getpid(),)
         )
 
     async def _in_thread(self, work: Callable[..., bytes], *arguments: Any) -> bytes:
@@ -305,13 +399,21 @@ class Renderer:
             path = (self.images / name).resolve()
             inside = bool(name) and path.is_relative_to(self.images)
             found = inside and path.is_file()
-        except (OSError, ValueError) as error:
-            raise NoImage(f"{shown}: names no file ({error})") from error
+            readable = found and os.access(path, os.R_OK)
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a circle of links
+            reason = (error.strerror if isinstance(error, OSError) else None) or "not a file's name"
+            raise NoImage(f"{shown}: names no file ({reason})") from error
         if not inside:
             raise NoImage(f"{shown} names no file in the image folder")
         if not found:
             raise NoImage(f"{shown}: no such file in the image folder")
+        if not readable:
+            raise NoImage(f"{shown}: may not be read by who runs the server")
         return path
+
+    def _plain(self, text: str) -> str:
+        """Return text without the folder that the images are in: nobody's business on the page."""
+        return text.replace(f"{self.images}{os.sep}", "").replace(str(self.images), "the folder")
 
     def _key(self, layout: Layout, size: int, stretch: Stretch) -> str:
         """Return the key of a mosaic; raises `NoImage` where there is not one of its files."""
@@ -342,6 +444,17 @@ def _place(layout: Layout, ccdnum: int) -> Place:
     raise NoImage(f"the exposure has no CCD {ccdnum}")
 
 
+async def _reported(drawing: Awaitable[bytes]) -> bytes:
+    """Wait for a drawing; a defect of ours is logged, and no image for who asked."""
+    try:
+        return await drawing
+    except (NoImage, Busy):
+        raise
+    except Exception as error:
+        _LOG.exception("drawing")
+        raise NoImage(f"this image cannot be drawn ({type(error).__name__})", 422) from error
+
+
 async def _shielded(future: asyncio.Future[Any]) -> Any:
     """Wait for work that goes on when the one who waits goes away."""
     try:
@@ -370,11 +483,12 @@ def _draw_mosaic(
         [pixels.ravel()[:: max(1, pixels.size // 1000)] for pixels in ccds.values()]
     )
     scale = scale_of(sample, stretch)
-    tiles = [
-        (place, place.turn.apply(grey(ccds[place.ccdnum], scale)))
-        for place in layout.places
-        if place.ccdnum in ccds
-    ]
+    tiles = []
+    for place in layout.places:
+        if place.ccdnum in ccds:
+            pixels = ccds[place.ccdnum]
+            step = -(-max(pixels.shape) // MAX_TILE)
+            tiles.append((place, place.turn.apply(grey(pixels[::step, ::step], scale))))
     height = max(round(layout.height / binning), *(tile.shape[0] for _, tile in tiles))
     width = max(round(layout.width / binning), *(tile.shape[1] for _, tile in tiles))
     canvas = np.zeros((height, width), np.uint8)

@@ -7,16 +7,20 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 
 from inspector.cache import ImageCache
+from inspector.connections import REQUEST_SECONDS, impatient
 from inspector.desk import Desk
 from inspector.facts import Facts, find_model
-from inspector.guard import Sessions, is_loopback, read_secret
+from inspector.guard import is_loopback
+from inspector.names import Names
 from inspector.neighbours import Neighbours
 from inspector.render import Renderer
 from inspector.rounds import Round
 from inspector.server import make_app
+from inspector.sessions import Sessions, read_secret
 from lake.errors import SurveyError
 
 #: Folder of drawn images in a lake; its name keeps readers of Parquet out.
@@ -50,7 +54,8 @@ def build_app(
 
     Raises
     ------
-    SurveyError : the image folder is missing, or the model has no predictions.
+    SurveyError : the image folder is missing, the model has no predictions, or the lake cannot be
+        written.
     """
     check_images(images)
     lake = round.lake
@@ -59,7 +64,9 @@ def build_app(
     neighbours = Neighbours(lake, facts.embedder, round.subjects, listed)
     desk = Desk(lake, round, facts, neighbours)
     renderer = Renderer(images, ImageCache(lake.root / IMAGES, cache_bytes), workers)
-    sessions = Sessions(read_secret(lake.root), access, round.name)
+    names = Names(lake.root)
+    names.check()
+    sessions = Sessions(read_secret(lake.root), access, round.name, names)
     return make_app(desk, renderer, sessions, None if any_host else _LOOPBACK)
 
 
@@ -83,29 +90,39 @@ def serve(
     ------
     SurveyError : the address cannot be served, or as `build_app`.
     """
-    import uvicorn
-
     outside = not is_loopback(host)
     if outside and not token:
         token = secrets.token_urlsafe(24)
     app = build_app(round, images, model, token, outside, cache_bytes, workers)
-    listening = _listen(host, port)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=3,
+    with _listen(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}/"
+        say(
+            f"round {round.name}: {len(round.subjects):,} to look at; open {address}"
+            + (f"?token={token}" if token else "")
+        )
+        make_server(app).run([listening])
+
+
+def make_server(app: Starlette, request_seconds: float = REQUEST_SECONDS) -> uvicorn.Server:
+    """Return the server of an application; it logs warnings and errors alone.
+
+    Parameters
+    ----------
+    request_seconds : that a request may take to become whole, see `inspector.connections`.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=impatient(request_seconds),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=3,
+        )
     )
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}/"
-    say(
-        f"round {round.name}: {len(round.subjects):,} to look at; open {address}"
-        + (f"?token={token}" if token else "")
-    )
-    with listening:
-        uvicorn.Server(config).run([listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -113,15 +130,19 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # The event loop sends small answers at once only where the protocol is named.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)  # whoever opens the address at once waits, and is not refused
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(2048)  # whoever opens the address at once waits, and is not refused
+        except BaseException:
+            listening.close()
+            raise
         return listening
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # a name too long, or with a NUL
         raise SurveyError(
             f"cannot serve on {host}:{port}: {_reason(error)}; choose another --host or --port"
         ) from error
 
 
-def _reason(error: OSError | OverflowError) -> str:
+def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

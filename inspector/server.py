@@ -22,11 +22,15 @@ from starlette.staticfiles import StaticFiles
 
 from inspector.desk import SHOWN, SORTS, Desk, Refused, View, entry_json
 from inspector.focal_plane import MOSAIC_SIZE, THUMBNAIL_SIZE
-from inspector.guard import Guard, Session, Sessions
+from inspector.guard import Guard
 from inspector.judgement import QUALITIES, VERDICTS, Closed, Conflict, VerdictLog
 from inspector.keys import ACTIONS, QUALITY_KEYS
+from inspector.names import MAX_LENGTH, Taken
+from inspector.notice import MEDIA_TYPE as NOTICE_TYPE
+from inspector.notice import draw_notice
 from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
+from inspector.sessions import BROWSER_AGE, SESSION_AGE, Session, Sessions
 from lake.errors import SurveyError
 from lake.stretch import STRETCHES, Stretch
 
@@ -84,14 +88,16 @@ class _Server:
             Route("/image/{key}/{stretch}/mosaic", self._signed(self._mosaic)),
             Route("/image/{key}/{stretch}/thumbnail", self._signed(self._thumbnail)),
             Route("/image/{key}/{stretch}/partial", self._signed(self._partial)),
-            Route("/image/{key}/{stretch}/whole/{ccdnum:int}", self._signed(self._whole)),
+            Route("/image/{key}/{stretch}/whole/{ccdnum}", self._signed(self._whole)),
         ]
-        return Starlette(
+        app = Starlette(
             routes=[Mount("/static", static), *routes],
             middleware=[Middleware(Guard, hosts=hosts)],
             lifespan=self._lifespan,
             exception_handlers={SurveyError: _survey_error},
         )
+        app.router.redirect_slashes = False  # our pages link to no other address than their own
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -115,7 +121,7 @@ class _Server:
                 return PlainTextResponse("no such page", 404)
             session = self.sessions.find(request.cookies.get(self.sessions.cookie))
             if session is None:
-                if request.method == "GET" and request.url.path.count("/") == 1:
+                if request.method == "GET" and request.scope["path"].count("/") == 1:
                     return _redirect("/sign-in")
                 return PlainTextResponse("sign in first", 401)
             if request.method == "POST" and not _same(
@@ -133,23 +139,61 @@ class _Server:
         return _redirect("/inspect")
 
     async def _sign_in(self, request: Request) -> Response:
-        if request.method == "GET":
-            token = request.query_params.get("token", "")
-            return self._html("sign_in.html", token=token, problem="", name="")
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
-        name, token = form.get("name", [""])[0].strip(), form.get("token", [""])[0]
-        try:
-            cookie = self.sessions.sign_in(name, token)
-        except PermissionError:
-            problem = "This server asks for its token: open the address that it printed."
-            return self._html("sign_in.html", 403, token="", problem=problem, name=name)
-        except SurveyError as error:
-            return self._html("sign_in.html", 400, token=token, problem=str(error), name=name)
-        response = _redirect("/inspect")
+        browser = self.sessions.browser(request.cookies.get(self.sessions.browser_cookie))
+        if request.method == "POST":
+            response = await self._signing_in(request, browser)
+        else:
+            response = self._sign_in_page(token=request.query_params.get("token", ""))
+        # Known before there is a name to take: who signs in twice, the answer to the first having
+        # been lost, is still the one who took it.
         response.set_cookie(
-            self.sessions.cookie, cookie, max_age=30 * 86400, httponly=True, samesite="lax"
+            self.sessions.browser_cookie,
+            browser,
+            max_age=BROWSER_AGE,
+            path="/sign-in",
+            httponly=True,
+            samesite="strict",
         )
         return response
+
+    async def _signing_in(self, request: Request, browser: str) -> Response:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        name, token, own = (form.get(field, [""])[0].strip() for field in ("name", "token", "own"))
+        try:
+            cookie = await self._in(
+                self.saving, lambda: self.sessions.sign_in(name, browser, own, token)
+            )
+        except PermissionError:
+            problem = "This server asks for its token: open the address that it printed."
+            return self._sign_in_page(403, name=name, problem=problem)
+        except Taken as error:
+            return self._sign_in_page(403, name=name, token=token, problem=str(error), taken=True)
+        except SurveyError as error:
+            return self._sign_in_page(400, name=name, token=token, problem=str(error))
+        response = _redirect("/inspect")
+        response.set_cookie(
+            self.sessions.cookie, cookie, max_age=SESSION_AGE, httponly=True, samesite="lax"
+        )
+        return response
+
+    def _sign_in_page(
+        self,
+        status: int = 200,
+        name: str = "",
+        token: str = "",
+        problem: str = "",
+        taken: bool = False,
+    ) -> Response:
+        """Return the page that asks for a name, and for its owner's token where it is taken."""
+        return self._html(
+            "sign_in.html",
+            status,
+            name=name,
+            token=token,
+            problem=problem,
+            taken=taken,
+            max_length=MAX_LENGTH,
+        )
 
     async def _sign_out(self, request: Request) -> Response:
         response = _redirect("/sign-in")
@@ -316,24 +360,31 @@ class _Server:
         return response
 
     async def _whole(self, request: Request, session: Session) -> Response:
-        number = request.path_params["ccdnum"]
+        number = _integer(request.path_params["ccdnum"], -1)
         return await self._image(request, lambda layout, s: self.renderer.whole(layout, number, s))
 
     async def _image(
         self, request: Request, draw: Callable[[Any, Stretch], Awaitable[bytes]]
     ) -> Response:
+        """Answer with an image, or with a picture that says why there is none.
+
+        Who asks for text (``?text``: a script, which shows it elsewhere) is told in text.
+        """
         stretch = request.path_params["stretch"]
-        subject = self.desk.pictured(request.path_params["key"])
-        if subject is None or stretch not in STRETCHES:
-            return PlainTextResponse("no such image", 404)
-        layout = await self._in(self.reading, lambda: self.desk.layout(subject))
-        if layout is None:
-            return PlainTextResponse("no CCD table of the lake knows this exposure", 404)
         try:
+            subject = self.desk.pictured(request.path_params["key"])
+            if subject is None or stretch not in STRETCHES:
+                raise NoImage("no such image")
+            layout = await self._in(self.reading, lambda: self.desk.layout(subject))
+            if layout is None:
+                raise NoImage("no CCD table of the lake knows this exposure")
             image = await draw(layout, stretch)
-        except NoImage as error:
-            return PlainTextResponse(str(error), 404)
+        except NoImage as problem:
+            return _no_image(request, str(problem), problem.status)
+        except SurveyError as error:
+            return _no_image(request, str(error), 503)
         except Busy:
+            # No picture: a browser would keep it, where our scripts ask again.
             return PlainTextResponse("busy", 503, {"retry-after": "2"})
         headers = {"cache-control": f"private, max-age={_KEEP_IMAGE}"}
         return Response(image, media_type="image/jpeg", headers=headers)
@@ -405,9 +456,17 @@ def _integer(text: str | None, default: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else default
 
 
+def _no_image(request: Request, why: str, status: int) -> Response:
+    headers = {"cache-control": "no-store"}
+    if "text" in request.query_params:
+        return PlainTextResponse(why, status, headers)
+    return Response(draw_notice(why), status, headers, NOTICE_TYPE)
+
+
 def _redirect(where: str) -> Response:
     return Response(status_code=303, headers={"location": where})
 
 
 async def _survey_error(request: Request, error: Exception) -> Response:
-    return PlainTextResponse(str(error), 500)
+    """Answer with what is wrong with the lake: a person can mend it, and ask again."""
+    return PlainTextResponse(str(error), 503)

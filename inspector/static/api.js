@@ -18,7 +18,9 @@ export async function post(what, content) {
       if (response.status === 401 || response.status === 403) {
         return { status: response.status, answer: { problem: "signed out: reload the page" } };
       }
-      return { status: response.status, answer: await response.json() };
+      const isJson = response.headers.get("content-type")?.startsWith("application/json");
+      const answer = isJson ? await response.json() : { problem: await response.text() };
+      return { status: response.status, answer };
     } catch (error) {
       if (attempt >= 20) return { status: 0, answer: { problem: "the server does not answer" } };
       say("not saved yet: the server does not answer, trying again …", "wait");
@@ -77,7 +79,8 @@ export function wireBar(onFilter, where) {
   $("help-button").addEventListener("click", () => $("help").showModal());
 }
 
-/** Ask again for a thumbnail that the server was too busy for; say so where there is none. */
+/** Ask again for a thumbnail that the server was too busy for. One that cannot be drawn is no error
+ *  here: it comes as a picture that says why. */
 async function mend(image) {
   const wanted = image.src;
   const response = await fetch(wanted).catch(() => null);

@@ -51,7 +51,8 @@ function imageState(text) {
   $("image-state").textContent = text;
 }
 
-const address = (key, kind) => `/image/${key}/${stretch}/${kind}`;
+// Why there is no image is asked for as text: it is shown beside the stage, not stretched over it.
+const address = (key, kind) => `/image/${key}/${stretch}/${kind}?text`;
 
 /** Show an image when it has come, if it is still wanted then. */
 async function load(url, isWanted) {
@@ -64,7 +65,8 @@ async function load(url, isWanted) {
     } catch {
       ahead.delete(url);
       const response = await fetch(url, { cache: "reload" }).catch(() => null);
-      if (response && response.status === 404) throw new Error(await response.text());
+      const isFinal = response && response.status >= 400 && response.status < 500;
+      if (isFinal) throw new Error(await response.text());
       await new Promise((done) => setTimeout(done, 1000));
     }
   }
@@ -131,7 +133,7 @@ async function drawPartly(isWanted) {
   const isMissing = () => isWanted() && !sky.dataset.shown.startsWith(key);
   for (let step = 0; isMissing() && step < 100; step += 1) {
     const image = new Image();
-    image.src = `${address(key, "partial")}?${step}`;
+    image.src = `${address(key, "partial")}&${step}`;
     try {
       await image.decode();
       if (isMissing()) place(image);

@@ -316,7 +316,47 @@ def test_two_tabs_see_each_other_and_nothing_needs_a_scroll_bar(
     assert not [each for each in tab.context.cookies() if not each["httpOnly"]]
     tab.click("button.who")
     tab.wait_for_selector("#name:focus")
-    assert tab.context.cookies() == []
+    assert [each["path"] for each in tab.context.cookies()] == ["/sign-in"]  # no session
+
+
+def test_a_name_is_kept_for_its_owner_until_it_is_freed(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    make_round(server.survey.lake)
+    address = server.start()
+    page = open_page(address, "ann")
+    page.click("button.who")
+    page.wait_for_selector("#name:focus")
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    shown(page)
+    press(page, "?")
+    token = page.inner_text("#help[open] #own")
+    picture(page, "help")
+    press(page, "Escape")
+
+    other = open_page(address, "ann", wait=False)
+    other.wait_for_selector("[role=alert]:has-text('release-name ann')")
+    picture(other, "taken")
+    assert other.input_value("#name") == "ann"
+    other.wait_for_selector("#own:focus")
+    other.keyboard.type(token)
+    other.keyboard.press("Enter")
+    shown(other)
+    assert other.inner_text("button.who") == "ann"
+    assert token not in other.url
+    judge(other, "g")
+
+    server.run("inspections", "release-name", "ann")
+    press(page, "g")
+    page.wait_for_selector("#saved:has-text('signed out')")
+    page.reload()
+    page.wait_for_selector("#name:focus")
+    third = open_page(address, "ann")
+    assert done(third) == "1"
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=alert]:has-text('is taken')")
 
 
 def test_the_grid_opens_where_one_is_and_goes_back_there(
@@ -375,8 +415,29 @@ def test_a_missing_image_is_told_and_judged_all_the_same(
     page.wait_for_selector("#image-state:has-text('no such file in the image folder')")
     judge(page, "u")
     page.goto(address + "/inspect/grid")
-    page.wait_for_selector("img[alt='no image'][title*='no such file']")
-    page.wait_for_function("() => document.querySelectorAll('.card img')[1].naturalWidth > 0")
+    # A picture that says why, whatever the status it came with; no broken-image sign.
+    page.wait_for_function("() => [...document.images].every((each) => each.naturalWidth > 0)")
+    picture(page, "undrawable")
+    lit = page.evaluate(
+        """() => {
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [320, 286];
+            const context = canvas.getContext("2d");
+            context.drawImage(document.querySelector(".card img"), 0, 0);
+            const { data } = context.getImageData(0, 0, 320, 286);
+            return data.filter((value, index) => index % 4 === 0 && value > 100).length;
+        }"""
+    )
+    assert 1000 < lit < 0.5 * 320 * 286
+    told = page.goto(f"{address}/image/{round.subjects[0].key}/zscale/mosaic")
+    assert told.status == 404
+    text = page.text_content("svg")
+    assert "no image" in text and "no such file" in text
+    within = "() => [...document.querySelectorAll('text, tspan')].every((each) => {"
+    within += (
+        " const box = each.getBoundingClientRect(); return box.right < 320 && box.bottom < 286; })"
+    )
+    assert page.evaluate(within)
 
 
 def test_the_model_that_made_the_round_is_shown(

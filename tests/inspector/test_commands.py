@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from inspector.names import Names
 from inspector.rounds import load, round_names
 from lake.errors import SurveyError
 from lake.store import Lake
@@ -51,6 +53,7 @@ def test_a_table_becomes_a_round_is_merged_and_comes_back(lake: Lake, tmp_path: 
         (["inspections", "merge", "first"], "round first is open"),
         (["inspections", "export", "first"], "round first is open"),
         (["inspections", "import", "none.csv"], "none.csv: no such file"),
+        (["inspections", "release-name", "ann"], "name ann: nobody has it"),
         (["inspect", "--round", "x", "--images", "."], "no round 'x' in the lake (first)"),
         (["inspect", "--round", "x", "--images", ".", "--model", "m"], "'m' has no votes"),
         (["inspect", "--round", "x", "--images", ".", "--query", "q"], "no query 'q'"),
@@ -88,6 +91,50 @@ def test_a_round_is_made_of_a_query_of_ones_own(
     assert [subject.ccdnum for subject in subjects] == 4 * [35]
     assert all(subject.night is not None and subject.why == "query worst" for subject in subjects)
     assert survey_qa(survey.lake, "inspect", "--round", "seeing", "--images", ".").exit_code == 0
+
+
+def test_an_address_that_cannot_be_served_is_told(survey: Survey) -> None:
+    make_round(survey.lake)
+    options = ["inspect", "--round", "first", "--images", str(survey.images)]
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        hosts = [
+            "127.0.0.1",
+            "203.0.113.1",
+            "no.such.host.invalid",
+            70 * "a" + ".b",
+            "a\0b",
+            "",
+            "[",
+        ]
+        for host in hosts:
+            where = ["--host", host, "--port", str(port)]
+            error = survey_qa(survey.lake, *options, *where).exception
+            assert isinstance(error, SurveyError), host
+            assert str(error).startswith(f"cannot serve on {host}:{port}: "), host
+            assert str(error).endswith("choose another --host or --port"), host
+
+
+def test_a_lake_that_cannot_be_written_is_told(survey: Survey) -> None:
+    make_round(survey.lake)
+    for name in (".inspection-names", ".inspection-secret"):
+        in_the_way = survey.lake.root / name
+        if name.endswith("names"):
+            in_the_way.write_text("")
+        else:
+            in_the_way.mkdir()
+        options = ["--round", "first", "--images", str(survey.images)]
+        error = survey_qa(survey.lake, "inspect", *options).exception
+        assert isinstance(error, SurveyError)
+        assert name in str(error)
+        in_the_way.unlink() if in_the_way.is_file() else in_the_way.rmdir()
+
+
+def test_a_name_is_freed(lake: Lake) -> None:
+    Names(lake.root).claim("Ann", "1", "token", "browser")
+    assert "Ann is free" in survey_qa(lake, "inspections", "release-name", "ann").stderr
+    assert survey_qa(lake, "inspections", "release-name", "ann").exit_code == 1
+    assert Names(lake.root).claim("ann", "2", "token", "browser").id == "2"
 
 
 def test_what_is_not_installed_is_named(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:

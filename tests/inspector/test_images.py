@@ -158,15 +158,20 @@ def test_binning_some_rows_gives_the_mean_of_all(tmp_path: Path) -> None:
 
 def test_the_cache_keeps_what_was_used_last_within_its_limit(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 100)
+    image = b"\xff\xd8" + b"x" * 26 + b"\xff\xd9"
     for name in "abcd":
-        cache.put(name, b"x" * 30)
+        cache.put(name, image)
         cache.get("a")
     assert cache.size <= 100
     assert [cache.has(name) for name in "abcd"] == [True, False, True, True]
     again = ImageCache(tmp_path, 100)
-    assert again.get("a") == b"x" * 30
+    assert again.get("a") == image
     (tmp_path / "a.jpg").unlink()
     assert again.get("a") is None
+    for damaged in (b"", image[:-1], b"\0" * 30):
+        again.put("c", damaged)
+        assert again.get("c") is None
+        assert not again.has("c")
     assert sum(path.stat().st_size for path in tmp_path.glob("*")) <= 100
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient, httpx
 
 from inspector.closing import close
-from inspector.guard import MAX_BODY, is_loopback, read_secret
+from inspector.guard import MAX_BODY, is_loopback
 from inspector.keys import ACTIONS, class_keys
 from inspector.rounds import Round
 from inspector.serve import IMAGES, build_app, serve
+from inspector.sessions import read_secret
 from lake.errors import SurveyError
 from lake.ingest_reports import ingest_reports
 from lake.vocabulary import Vocabulary
