@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     group.command("status")(status)
     group.command("close")(close)
     group.command("merge")(merge)
+    group.command("history")(history)
     group.command("export")(export)
     group.command("import")(import_)
     group.command("release-name")(release_name)
@@ -157,6 +158,7 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
     import pyarrow as pa
 
     from inspector import rounds
+    from lake.verdicts import closing
 
     lake = session(context).lake()
     rows = []
@@ -164,7 +166,10 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
         round = rounds.load(lake, name)
         judged = {who: rounds.count_judged(round, who) for who in round.inspectors()}
         merged = lake.path("outcomes", {"round": name}).exists()
-        state = "merged" if merged else "closed" if round.is_closed else "open"
+        mark = closing(lake, name)
+        state = "open" if mark is None else "merged" if merged else "closed"
+        if mark is not None and not mark.get("whole", True):
+            state = "closing was interrupted: close it again"
         who = [f"{inspector} {count}" for inspector, count in judged.items()]
         rows.append((name, state, len(round.subjects), who))
     columns = [[row[index] for row in rows] for index in range(4)]
@@ -219,8 +224,8 @@ def merge(
 ) -> None:
     """Make one verdict of each exposure of a closed round, and show who differs from whom.
 
-    Into `outcomes`, and as a list of its own into `reports`, from where `merge-labels` and
-    `bad-expid diff` take it. Run it again after settling more disagreements.
+    Into `outcomes`, from where `reports`, `merge-labels` and `bad-expid diff` take it: class,
+    quality and comment as they were said. Run it again after settling more disagreements.
     """
     import pyarrow as pa
 
@@ -253,6 +258,20 @@ def merge(
         | {"subjects": pa.array(list(found.differences.values()), pa.int64())}
     )
     emit(rows, form, output, title="who differs from whom")
+
+
+def history(
+    context: typer.Context,
+    round_name: RoundArgument,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Every word that was said in a closed round, by whom and when, and what became of it."""
+    from inspector.closing import history as tell
+    from inspector.rounds import load
+
+    rows = tell(load(session(context).lake(), round_name))
+    emit(rows, form, output, title=f"round {round_name}")
 
 
 def _kappa(value: float | None) -> str:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from inspector.judgement import Entry, Judgement, check_inspector
+from inspector.judgement import Entry, Judgement
 from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
+from inspector.names import check_inspector
 from inspector.rounds import Round, Subject, check_free, freeze, load, located, round_names
 from lake.cameras import N_CCDS, ccd_name, ccd_number
 from lake.errors import SurveyError

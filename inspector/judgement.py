@@ -21,7 +21,6 @@ from threading import Lock
 from typing import Any, BinaryIO, Literal
 
 from lake.errors import SurveyError
-from lake.paths import check_name
 
 Verdict = Literal["good", "bad", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("good", "bad", "unsure")
@@ -30,8 +29,6 @@ QUALITIES = (0, 1, 2, 3, 4)
 #: Characters that a comment may have.
 MAX_COMMENT = 2000
 LOG = "_verdicts.jsonl"
-#: Words that stand where inspectors' names do, and so are nobody's name.
-RESERVED = frozenset({"merged", "merger", "settled", "inspection", "nobody", "survey-qa"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +288,6 @@ class VerdictLog:
 
 
 _NOTHING = Entry()
-
-
-def check_inspector(name: str) -> str:
-    """Return `name` when a person may inspect under it, else raise `SurveyError`."""
-    if name.casefold() in RESERVED:
-        raise SurveyError(f"inspector {name!r}: that is a word of this program; take another name")
-    return check_name("inspector", name)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

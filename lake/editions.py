@@ -128,6 +128,10 @@ class Editions:
         same = [e for e in others if _is_same_file(e, edition)]
         if same:
             return max(same, key=lambda e: self._shared(e, lines))
+        # What says nothing that a list of the same name elsewhere does not say is a part of it.
+        parts = [e for e in others if e.file == edition.file and lines <= self.lines[e.id]]
+        if (lines and parts) or len(parts) == 1:
+            return max(parts, key=lambda e: -len(self.lines[e.id]))
         # Another name or folder: only what has nearly all of its lines is an edition of it, so
         # that two lists which have some lines in common both count.
         containing = [

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,7 @@ def read_card(lake: Lake, name: str) -> dict[str, Any]:
 
     Raises `SurveyError` when there is none, it is damaged, or it is not that of its model file.
     """
-    folder = _existing(lake, name)
-    card = _parse(folder / MODEL_CARD)
-    inside = _read_inside(folder / MODEL_FILE)
-    if inside is None or _covered(card) == inside:
-        return card
-    return _finish(folder, inside, None)
+    return read_model(lake, name)[0]
 
 
 def read_model(lake: Lake, name: str) -> tuple[dict[str, Any], bytes]:
@@ -134,7 +129,7 @@ def _existing(lake: Lake, name: str) -> Path:
     return folder
 
 
-def _finish(folder: Path, inside: dict[str, Any] | None, sha256: str | None) -> dict[str, Any]:
+def _finish(folder: Path, inside: dict[str, Any] | None, sha256: str) -> dict[str, Any]:
     """Return the card that a killed run left beside its place, having put it there.
 
     Raises `SurveyError` when there is none that belongs to the model file: the card was changed.
@@ -144,12 +139,7 @@ def _finish(folder: Path, inside: dict[str, Any] | None, sha256: str | None) -> 
         card = _parse(folder / _NEXT_CARD)
     except SurveyError:
         card = None
-    if (
-        card is None
-        or inside is None
-        or _covered(card) != inside
-        or sha256 not in (None, card["sha256"])
-    ):
+    if card is None or inside is None or _covered(card) != inside or sha256 != card["sha256"]:
         raise SurveyError(
             f"{path}: not the card of {MODEL_FILE} beside it (one of them was changed or is "
             "damaged); restore them from a copy, or train the model again with --force"
@@ -170,32 +160,55 @@ def _parse(path: Path) -> dict[str, Any]:
     return dict(card)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_classes(value: Any) -> bool:
+    return _are_texts(value) and len(value) > 1 and value[0] == "good"
+
+
+def _are_embedders(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(one, dict) and _are_texts([one.get("name"), one.get("settings")])
+            for one in value
+        )
+    )
+
+
+def _is_rule(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_training(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("release"))
+
+
+#: What the entries that every card has must be.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "sha256": _is_text,
+    "classes": _are_classes,
+    "context": _is_text,
+    "columns": _are_texts,
+    "classifier": _is_text,
+    "exposures": _is_rule,
+    "embedders": _are_embedders,
+    "training": _is_training,
+}
+
+
 def _problem(card: Any) -> str | None:
     """Return what is wrong with a card, None where nothing is."""
-
-    def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
     if not isinstance(card, dict):
         return "it is no object"
-    kinds = {
-        "sha256": lambda value: isinstance(value, str),
-        "classes": lambda value: texts(value) and len(value) > 1 and value[0] == "good",
-        "context": lambda value: isinstance(value, str),
-        "columns": texts,
-        "classifier": lambda value: isinstance(value, str),
-        "exposures": lambda value: value is None or isinstance(value, dict),
-        "embedders": lambda value: (
-            isinstance(value, list)
-            and bool(value)
-            and all(
-                isinstance(one, dict) and texts([one.get("name"), one.get("settings")])
-                for one in value
-            )
-        ),
-        "training": lambda value: isinstance(value, dict) and isinstance(value.get("release"), str),
-    }
-    for name, is_right in kinds.items():
+    for name, is_right in _KINDS.items():
         if name not in card:
             return f"it lacks {name}"
         if not is_right(card[name]):
@@ -207,20 +220,10 @@ def _covered(card: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in card.items() if key not in _OUTSIDE}
 
 
-def _read_inside(path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            return _inside(path, file)
-    except OSError as error:
-        raise SurveyError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _inside(path: Path, content: Any) -> dict[str, Any] | None:
+def _inside(path: Path, content: bytes) -> dict[str, Any] | None:
     """Return the card inside of a model file; None for a file of version 0.1.0."""
     try:
-        with zipfile.ZipFile(
-            io.BytesIO(content) if isinstance(content, bytes) else content
-        ) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
             if _INSIDE not in file.namelist():
                 return None
             if file.getinfo(_INSIDE).file_size > _LARGEST:

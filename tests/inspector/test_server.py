@@ -95,7 +95,7 @@ def test_a_verdict_is_on_disk_when_it_is_answered(page: Page, round: Round) -> N
     }
     saved = round.log("ann").entry(key)
     assert saved.judgement is not None
-    assert (saved.judgement.class_name, saved.judgement.comment) == ("PSF", "a b")
+    assert (saved.judgement.class_name, saved.judgement.comment) == ("PSF", " a\tb\n")
     assert page.get(f"/inspect/panel/{key}").text.count("PSF") >= 1
     listing = page.get("/inspect/list").json()
     assert [judged for _, judged in listing["subjects"]] == [True] + 29 * [False]
