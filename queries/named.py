@@ -21,6 +21,7 @@ from lake.store import Lake
 from lake.tables import TABLES
 from lake.vocabulary import Vocabulary
 from queries import engine
+from queries.files import has_files
 from queries.reference import bit_names
 
 #: Folder of queries inside a lake.
@@ -211,7 +212,7 @@ def missing_tables(lake: Lake, name: str, query_dir: Path | None = None) -> list
     """Return the tables that the query `name` reads and that hold nothing yet."""
     query = find_query(lake, name, query_dir)
     words = engine.names_in(query.sql)
-    return [name for name in TABLES if name in words and not engine.has_files(lake, name)]
+    return [name for name in TABLES if name in words and not has_files(lake, name)]
 
 
 def describe_queries(query_dir: Path | None = None, lake_path: Path | None = None) -> pa.Table:

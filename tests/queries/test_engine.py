@@ -12,7 +12,8 @@ import pytest
 from lake.errors import SurveyError
 from lake.store import Lake, Record
 from lake.tables import TABLES
-from queries.engine import check_reads, connect, open_sql, run_sql, view_names
+from queries.engine import connect, open_sql, run_sql, view_names
+from queries.statements import check_reads
 from tests.queries.lakes import CCDNUMS, NIGHTS, RECORD, RELEASES, fill
 
 
