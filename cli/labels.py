@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.ingest import Force
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, rows_output
 from cli.session import progress, say, session
 
 
@@ -42,4 +42,5 @@ def crossmatch(
     """Compare a model's votes with legacypipe's own cuts: both, only ours, only theirs."""
     from queries.crossmatch import crossmatch as compare
 
-    emit(compare(session(context).lake(), model, release), form, output, title=f"votes of {model}")
+    target = rows_output(context, output, form)
+    emit(compare(session(context).lake(), model, release), form, target, title=f"votes of {model}")

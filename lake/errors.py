@@ -46,3 +46,12 @@ def escaped(text: str, keep: str = "") -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def is_text(text: str) -> bool:
+    """Tell whether `text` can be written as UTF-8: a file's name need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

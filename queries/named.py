@@ -7,9 +7,10 @@ pasted into the text. A folder of the user's own works alike; a contract is then
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -199,6 +200,19 @@ def run_query(
     """
     query = find_query(lake, name, query_dir)
     return engine.run_sql(lake, query.sql, query.bind(parameters or {}, lake), given)
+
+
+@contextlib.contextmanager
+def open_query(
+    lake: Lake,
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    query_dir: Path | None = None,
+) -> Iterator[pa.RecordBatchReader]:
+    """As `run_query`, but yield a reader of record batches, for results larger than memory."""
+    query = find_query(lake, name, query_dir)
+    with engine.open_sql(lake, query.sql, query.bind(parameters or {}, lake)) as reader:
+        yield reader
 
 
 def filled_sql(lake: Lake, name: str, parameters: Mapping[str, Any] | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import SurveyError, is_text
 from lake.paths import SUFFIX
 from lake.tables import TABLES
 
@@ -91,10 +91,8 @@ def _check_statement(parser: duckdb.DuckDBPyConnection, sql: str, asked: Asked) 
     import duckdb
 
     allowed = "only a single select, describe, summarize or show is allowed"
-    try:
-        sql.encode()
-    except UnicodeEncodeError:
-        raise SurveyError("SQL: it holds characters that are not UTF-8; retype them") from None
+    if not is_text(sql):
+        raise SurveyError("SQL: it holds characters that are not UTF-8; retype them")
     with one_line(sql):
         statements = parser.extract_statements(sql)
     if len(statements) != 1:
