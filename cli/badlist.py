@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, plain_output, rows_output, write_bytes
 from cli.session import say, session
 from lake.cameras import check_camera
-from lake.errors import SurveyError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,6 +121,8 @@ def diff(
         if is_so:
             raise typer.BadParameter(what)
     check_camera(camera)
+    # The list is changed by who applies the patch, never by this command.
+    target = None if output is None else plain_output(context, output, [against])
     bad_list = read_bad_list(against)
     additions: list[Addition] = []
     origin = ""
@@ -145,14 +145,7 @@ def diff(
 
         good = good_by_inspections(session(context).lake(), inspections, agree.value, camera)
     change = make_diff(bad_list, against, additions, retract or (), good, heading, origin, camera)
-    if output is None:
-        sys.stdout.buffer.write(change.patch)
-        sys.stdout.buffer.flush()
-    else:
-        try:
-            output.write_bytes(change.patch)
-        except OSError as error:
-            raise SurveyError(f"cannot write {output}: {error.strerror or error}") from error
+    write_bytes(change.patch, target)
     say(
         f"{against}: {len(change.added):,} added, {len(change.retracted):,} retracted, "
         f"{len(change.already_listed):,} listed already"
@@ -205,6 +198,7 @@ def check(
     """
     from queries.bad_expid import check as read
 
+    target = rows_output(context, output, form, [file])
     home = session(context)
     lake = home.lake() if home.lake_path.is_dir() else None
     report = read(file, lake, camera)
@@ -223,7 +217,7 @@ def check(
         say("no CCD table in the lake: not checked whether the exposures exist")
     findings = _findings(report)
     if findings.num_rows or form is not None or output is not None:
-        emit(findings, form, output, title="to look at")
+        emit(findings, form, target, title="to look at")
     else:
         say("nothing to mend")
     if strict and findings.num_rows:

@@ -9,7 +9,7 @@ import typer
 
 from cli.embed import PartitionOption
 from cli.model import Classifier, Context, Split
-from cli.output import Format, FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit, rows_output
 from cli.session import progress, say, session
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def compare(
     from classifiers.evaluation.compare import compare as run
     from classifiers.evaluation.compare import contender_of, contenders_of
 
+    target = rows_output(context, output, form)
     lake = session(context).lake()
     contenders = contenders_of(
         embedder or (),
@@ -139,8 +140,8 @@ def compare(
             workers=workers,
             progress=shown.update,
         )
-    if (form is not None and form is not Format.table) or output is not None:
-        emit(result.by_class() if by_class else result.table(metric.value), form, output)
+    if (form is not None and form is not Format.table) or target is not None:
+        emit(result.by_class() if by_class else result.table(metric.value), form, target)
     else:
         _show(result, metric.value, by_class, split.value)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, rows_output
 from cli.session import say, session
 from lake.errors import SurveyError
 
@@ -31,11 +30,13 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
     """Partitions, rows and bytes of every table, and what is stale."""
     from queries.status import lake_status
 
+    target = rows_output(context, output, form)
     lake = session(context).lake()
-    emit(lake_status(lake), form, output, title=f"lake {lake.root}")
+    emit(lake_status(lake), form, target, title=f"lake {lake.root}")
 
 
 def schema(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="TABLE", help="One table only.")] = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -45,6 +46,7 @@ def schema(
 
     from lake.tables import TABLES, table
 
+    target = rows_output(context, output, form)
     rows = []
     for declared in [table(name)] if name else TABLES.values():
         keys = [(key, "string", "", "partition key") for key in declared.partition]
@@ -54,7 +56,7 @@ def schema(
             rows.append((declared.name, column, kind, unit, key, meaning))
     names = ("table", "column", "type", "unit", "key", "meaning")
     columns_of_rows = list(zip(*rows, strict=True))
-    emit(pa.table(dict(zip(names, map(list, columns_of_rows), strict=True))), form, output)
+    emit(pa.table(dict(zip(names, map(list, columns_of_rows), strict=True))), form, target)
 
 
 def sql(
@@ -65,14 +67,23 @@ def sql(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Ask the lake anything in SQL: every table is a view. Nothing can be written."""
+    """Ask the lake anything in SQL: every table is a view. Nothing can be written.
+
+    Rows are written as they come, so that a result may be larger than memory.
+    """
     import sys
 
-    from queries.engine import run_sql
+    from queries.engine import open_sql
 
+    target = rows_output(context, output, form)
+    lake = session(context).lake()
     if statement == "-":
-        statement = sys.stdin.read()
-    emit(run_sql(session(context).lake(), statement), form, output)
+        try:
+            statement = sys.stdin.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SurveyError(f"the SQL on standard input cannot be read: {error}") from error
+    with open_sql(lake, statement) as rows:
+        emit(rows, form, target)
 
 
 def query(
@@ -85,15 +96,23 @@ def query(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Run a named query."""
-    from queries.named import missing_tables, run_query
+    """Run a named query. Rows are written as they come."""
+    from queries.named import missing_tables, open_query
 
+    target = rows_output(context, output, form, query_files(query_dir))
     parameters = parse_parameters(param or [])
     lake = session(context).lake()
-    rows = run_query(lake, name, parameters, query_dir)
-    if missing := missing_tables(lake, name, query_dir):
-        say(f"note: the lake has no {', '.join(missing)} yet, so those count as empty")
-    emit(rows, form, output, title=name)
+    with open_query(lake, name, parameters, query_dir) as rows:
+        if missing := missing_tables(lake, name, query_dir):
+            say(f"note: the lake has no {', '.join(missing)} yet, so those count as empty")
+        emit(rows, form, target, title=name)
+
+
+def query_files(folder: Path | None) -> list[Path]:
+    """Return the queries and contracts of a folder; results may lie beside them."""
+    if folder is None or not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.suffix in (".sql", ".toml")]
 
 
 def parse_parameters(texts: list[str]) -> dict[str, str]:
@@ -116,5 +135,6 @@ def queries(
     """List the named queries with their parameters."""
     from queries.named import describe_queries
 
+    target = rows_output(context, output, form, query_files(query_dir))
     home = session(context).lake_path
-    emit(describe_queries(query_dir, home if os.path.isdir(home) else None), form, output)  # noqa: PTH112
+    emit(describe_queries(query_dir, home if home.is_dir() else None), form, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.data import QueryDir
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, plain_output, rows_output, write_bytes
 from cli.session import say, session
 from lake.errors import SurveyError
 
@@ -160,6 +159,7 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
     from inspector import rounds
     from lake.verdicts import closing
 
+    target = rows_output(context, output, form)
     lake = session(context).lake()
     rows = []
     for name in rounds.round_names(lake):
@@ -179,7 +179,7 @@ def status(context: typer.Context, form: FormatOption = None, output: OutputOpti
         name: pa.array(values, kind)
         for name, values, kind in zip(names, columns, kinds, strict=True)
     }
-    emit(pa.table(table), form, output)
+    emit(pa.table(table), form, target)
     if not rows:
         say("no rounds yet: survey-qa inspect or survey-qa select makes one")
 
@@ -232,6 +232,7 @@ def merge(
     from inspector.closing import merge_round
     from inspector.rounds import load
 
+    target = rows_output(context, output, form)
     round = load(session(context).lake(), round_name)
     outcomes, found, unsettled = merge_round(round, rule.value)
     counts = dict.fromkeys(("bad", "good", "unsure"), 0)
@@ -257,7 +258,7 @@ def merge(
         }
         | {"subjects": pa.array(list(found.differences.values()), pa.int64())}
     )
-    emit(rows, form, output, title="who differs from whom")
+    emit(rows, form, target, title="who differs from whom")
 
 
 def history(
@@ -288,15 +289,8 @@ def export(
     """Write a closed round as CSV: a row an exposure, two columns an inspector (bad?, reason)."""
     from inspector.closing import export as export_csv
 
-    content = export_csv(session(context).lake(), round_name)
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        output.write_bytes(content)
-    except OSError as error:
-        raise SurveyError(f"cannot write {output}: {error.strerror or error}") from error
+    target = None if output is None else plain_output(context, output)
+    write_bytes(export_csv(session(context).lake(), round_name), target)
 
 
 def import_(

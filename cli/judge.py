@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.output import folder_output
 from cli.session import progress, say
 from lake.errors import SurveyError
 
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Folder to write the survey into.")],
     nights: Annotated[int, typer.Option(help="Nights of the survey.")] = 12,
     exposures_per_night: Annotated[int, typer.Option(help="Exposures a night.")] = 14,
@@ -33,6 +35,7 @@ def simulate(
     from simulator.conditions import Settings
     from simulator.survey import simulate as make
 
+    folder_output(context, directory)
     nx, ny = _size(ccd_size)
     settings = Settings(
         n_nights=nights,
@@ -61,10 +64,12 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def demo(
+    context: typer.Context,
     directory: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated survey.")] = 1,
 ) -> None:
     """Simulate a small survey and run the whole job on it, down to scores and the list's change."""
     from cli.demo import run
 
+    folder_output(context, directory)
     run(directory, seed)

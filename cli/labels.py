@@ -8,7 +8,7 @@ import typer
 
 from cli.badlist import StaleOk
 from cli.ingest import Force, Prune, announced
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, rows_output
 from cli.session import progress, say, session
 
 
@@ -55,5 +55,6 @@ def crossmatch(
     """Compare a model's votes with legacypipe's own cuts: both, only ours, only theirs."""
     from queries.crossmatch import crossmatch as compare
 
+    target = rows_output(context, output, form)
     rows = compare(session(context).lake(), model, release, stale_ok=stale_ok)
-    emit(rows, form, output, title=f"votes of {model}")
+    emit(rows, form, target, title=f"votes of {model}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import os
 import sys
 import traceback
@@ -26,9 +28,9 @@ from cli import (
     select,
     structure,
 )
-from cli.session import Session
-from lake.errors import SurveyError
-from lake.paths import DEFAULT_LAKE, LAKE_VARIABLE
+from cli.session import Session, drop, say
+from lake.errors import SurveyError, is_text
+from lake.paths import DEFAULT_LAKE, LAKE_VARIABLE, shortened
 
 app = typer.Typer(
     name="survey-qa",
@@ -68,6 +70,8 @@ def _global_options(
 
     New here? Run [bold]survey-qa demo[/bold].
     """
+    if not is_text(str(lake)):
+        raise SurveyError(f"--lake {str(lake)!r} is not UTF-8; name another folder")
     context.obj = Session(lake_path=lake, verbose=verbose)
 
 
@@ -117,10 +121,14 @@ def run(command: Callable[[], None], verbose: bool) -> int:
     """Run `command`; return the exit status, having said in one line what went wrong."""
     try:
         command()
+        sys.stdout.flush()
     except SurveyError as error:
         _complain(str(error), verbose)
         return 1
     except (KeyboardInterrupt, SystemExit) as ending:
+        if _unheard(ending):
+            drop(sys.stdout)
+            return 0
         if not _interrupted(ending):
             raise
         _complain(
@@ -128,18 +136,27 @@ def run(command: Callable[[], None], verbose: bool) -> int:
         )
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does: nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         return 0
+    except OSError as error:
+        # A file or folder that a person named is not as it should be: no defect of this program.
+        where = "" if error.filename is None else f"{shortened(str(error.filename), 200)}: "
+        _complain(f"{where}{error.strerror or error}", verbose)
+        return 1
     except Exception as error:
-        detail = " ".join(str(error).split()) or "no message"
-        _complain(
-            f"internal error: {type(error).__name__}: {detail}"
-            + ("" if verbose else " (run again with --verbose for the traceback)"),
-            verbose,
-        )
+        more = "" if verbose else " (run again with --verbose for the traceback)"
+        detail = shortened(" ".join(str(error).split()), 400) or "no message"
+        _complain(f"internal error: {type(error).__name__}: {detail}{more}", verbose)
         return 1
     return 0
+
+
+def _unheard(ending: BaseException) -> bool:
+    """Tell whether the reader of our output has gone, as `| head` does: nothing is wrong then.
+
+    The libraries that print make an exit of it before we see it.
+    """
+    return isinstance(ending.__context__, BrokenPipeError)
 
 
 def _interrupted(ending: BaseException) -> bool:
@@ -151,13 +168,47 @@ def _interrupted(ending: BaseException) -> bool:
 def _complain(message: str, verbose: bool) -> None:
     if verbose:
         traceback.print_exc()
-    print(f"survey-qa: {message}", file=sys.stderr)  # noqa: T201
+    say(f"survey-qa: {message}")
+
+
+def run_arguments(arguments: list[str]) -> int:
+    """Run the command as its arguments say; return the exit status."""
+    for argument in arguments:
+        if not is_text(argument):
+            _complain(
+                f"the argument {shortened(argument)!r} is not UTF-8; rename the file, or retype it",
+                False,
+            )
+            return 2
+    words = _hoist(arguments)
+    try:
+        status = run(lambda: app(words, prog_name="survey-qa"), "--verbose" in words)
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    # What is left in the buffer would fail when the interpreter ends, with lines of its own.
+    return run(lambda: None, False) or status
+
+
+def _open_streams() -> None:
+    """Give the program streams that take any text, where the caller has closed them even."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # With the lowest free number, so that no file of ours gets what is printed.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123 SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:
     """Entry point of the command."""
-    arguments = _hoist(sys.argv[1:])
-    status = run(lambda: app(arguments, prog_name="survey-qa"), "--verbose" in arguments)
+    status = 1
+    # Called last of all that is to be done at the end. Threads of Arrow, DuckDB or torch may still
+    # be letting go of what Python owns; an interpreter that is taken down meanwhile aborts, with
+    # the work done and the exit status lost.
+    atexit.register(lambda: os._exit(status))
+    _open_streams()
+    status = run_arguments(sys.argv[1:])
     sys.exit(status)
 
 

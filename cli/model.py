@@ -11,9 +11,10 @@ import typer
 from cli.badlist import StaleOk
 from cli.embed import PartitionOption
 from cli.ingest import Force, Prune, Strict, announced
-from cli.output import Format, FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
 from cli.session import finish, progress, say, session
 from lake.errors import SurveyError
+from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -142,6 +143,7 @@ def train(
     from classifiers.evaluation.tables import score_table
     from classifiers.train import train as learn
 
+    target = rows_output(context, output, form)
     with progress("training", "steps") as shown:
         summary = learn(
             session(context).lake(),
@@ -183,7 +185,7 @@ def train(
             f"{found.n_evaluations:,} fits, {found.n_failed:,} impossible, {found.n_kept:,} done "
             f"before: survey-qa query search_history --param model={model}"
         )
-    _emit_scores(score_table(summary), min_probability, form, output)
+    _emit_scores(score_table(summary), min_probability, form, target)
 
 
 def evaluate(
@@ -213,13 +215,14 @@ def evaluate(
 
     if images is not None and output is None:
         raise SurveyError("--images is for the report: name its folder with --output")
+    folder = folder_output(context, output, [images])
     if seeds is None:
         seeds = 0 if output is None else 10
     with progress("training on other divisions", "trainings") as shown:
         result = score(
             session(context).lake(),
             model,
-            output,
+            folder,
             images=images,
             per_class=mistakes,
             n_seeds=seeds,
@@ -327,7 +330,7 @@ def _filled(n_without_column: int) -> str:
 
 
 def _emit_scores(
-    scores: pa.Table, min_probability: float, form: Format | None, output: Path | None
+    scores: pa.Table, min_probability: float, form: Format | None, output: OutputFile | None
 ) -> None:
     """Write all scores for programs; for people those at the cut, and what a leak would hide."""
     if (form is not None and form is not Format.table) or output is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import FormatOption, OutputOption, emit
+from cli.output import FormatOption, OutputOption, emit, rows_output
 from cli.session import say, session
 
 
@@ -29,15 +29,16 @@ def models(
     """
     from classifiers.catalog import list_models, read_entries
 
+    target = rows_output(context, output, form)
     lake = session(context).lake()
     if name is not None:
-        emit(read_entries(lake, name), form, output, title=f"model {name}")
+        emit(read_entries(lake, name), form, target, title=f"model {name}")
         return
     rows = list_models(lake)
     if form is None and output is None:
         # A screen has no room for all; a column of nothing tells nothing.
         empty = [column for column in rows.column_names if rows[column].null_count == len(rows)]
         rows = rows.drop_columns([*empty, *({"release", "classes", "n_test"} - {*empty})])
-    emit(rows, form, output, title="models; scores of what each has not seen" if len(rows) else "")
+    emit(rows, form, target, title="models; scores of what each has not seen" if len(rows) else "")
     if not len(rows):
         say("no models yet: survey-qa train makes one")

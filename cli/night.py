@@ -14,9 +14,10 @@ import typer
 from cli.embed import Precision, Watch, ccds_to_draw
 from cli.ingest import Strict
 from cli.model import MinFraction, MinProbability, ModelOption, Rule
-from cli.output import Format, FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit, rows_output
 from cli.session import finish, progress, say, session
 from lake.errors import SurveyError
+from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,6 +90,7 @@ def night(
     from lake.ingest_images import ingest_images
     from lake.model_files import read_card
 
+    target = rows_output(context, output, form, [directory, *(images or ()), *(weights or ())])
     lake = session(context).lake()
     card = read_card(lake, model)
     drawn = ccds_to_draw(ccds_per_exposure)
@@ -159,7 +161,7 @@ def night(
             )
         bad, n_exposures = _bad(lake, model, release, nights)
     is_new = [_key(row) not in before for row in bad.to_pylist()]
-    _show(bad.append_column("is_new", pa.array(is_new, pa.bool_())), form, output)
+    _show(bad.append_column("is_new", pa.array(is_new, pa.bool_())), form, target)
     say(
         f"{found}; {n_images:,} images embedded, {n_reused:,} kept from before, {n_failed:,} "
         f"failed; {bad.num_rows:,} of {n_exposures:,} exposures are bad"
@@ -168,7 +170,7 @@ def night(
     finish(read.failed + n_failed + predicted.n_failed, strict)
 
 
-def _show(bad: pa.Table, form: Format | None, output: Path | None) -> None:
+def _show(bad: pa.Table, form: Format | None, output: OutputFile | None) -> None:
     """Write the exposures judged bad; for people none where there are none."""
     columns = list(_SHOWN)
     if form in (None, Format.table) and output is None:

@@ -11,8 +11,10 @@ import typer
 
 from cli.embed import PartitionOption
 from cli.model import ModelOption
-from cli.output import Format, FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit, plain_output, rows_output
 from cli.session import progress, say, session
+from lake.errors import SurveyError
+from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,6 +110,7 @@ def select(
     An ensemble of the model's kind is trained on bootstraps of its sample and asked about all
     CCDs that have a vector (`embeddings`); what it disagrees on most comes first, with why.
     """
+    target = rows_output(context, output, form)
     lake = session(context).lake()
     name = None if dry_run else _free_name(lake, round_name, model)
     options = {
@@ -127,7 +130,7 @@ def select(
         selection, _ = choose(lake, name, model, count, options, ccds=ccds, release=release)
         say(f"survey-qa inspect --round {name} --model {model} --images FOLDER")
     shown = ("place", "night", "expnum", "class", "why")
-    emit(_brief(selection.rows, shown, form, output), form, output, title=f"by model {model}")
+    emit(_brief(selection.rows, shown, form, target), form, target, title=f"by model {model}")
 
 
 def choose(
@@ -164,7 +167,7 @@ def _selected(lake: Lake, model: str, count: int, options: Mapping[str, Any]) ->
 
 
 def _brief(
-    rows: pa.Table, columns: tuple[str, ...], form: Format | None, output: Path | None
+    rows: pa.Table, columns: tuple[str, ...], form: Format | None, output: OutputFile | None
 ) -> pa.Table:
     """Return the columns that a screen has room for; a program or a file gets all."""
     on_screen = form in (None, Format.table) and output is None
@@ -196,7 +199,6 @@ def tell(selection: Selection) -> None:
 def _free_name(lake: Lake, wanted: str | None, model: str) -> str:
     """Return the name of the round to make; raises `SurveyError` for one that is taken."""
     from inspector.rounds import round_names
-    from lake.errors import SurveyError
     from lake.paths import check_name
 
     taken = set(round_names(lake))
@@ -230,14 +232,21 @@ def rounds(
     Models of one series hold out the same nights, and can be compared: train with
     --held-out-like.
     """
-    from classifiers.selection.history import history, plot_history
+    from classifiers.selection.history import check_plot, history, plot_history
 
-    rows = history(session(context).lake(), model or (), rescore)
+    target = rows_output(context, output, form)
+    drawing = None
     if plot is not None:
-        plot_history(rows, plot)
+        check_plot(plot)
+        drawing = plain_output(context, plot)
+        if target is not None and target.target == drawing.target:
+            raise SurveyError(f"--plot and --output name the same file, {plot}")
+    rows = history(session(context).lake(), model or (), rescore)
+    if drawing is not None:
+        plot_history(rows, drawing)
         say(f"drawn: {plot}")
     shown = ("series", "model", "classifier", "n_train", "rounds", "looks", "accuracy", "macro_f1")
-    emit(_brief(rows, shown, form, output), form, output, title="scores on held-out nights")
+    emit(_brief(rows, shown, form, target), form, target, title="scores on held-out nights")
 
 
 def consistency(
@@ -262,10 +271,11 @@ def consistency(
     """
     from queries.consistency import consistency as compare
 
+    target = rows_output(context, output, form)
     with progress("comparing", "queries") as shown:
         found = compare(session(context).lake(), model, other, radius, shown.update)
     if not worst:
-        emit(found.summary, form, output, title="entropy of the classes, bits")
+        emit(found.summary, form, target, title="entropy of the classes, bits")
         return
     import pyarrow as pa
 
@@ -276,8 +286,8 @@ def consistency(
             values = pa.array([value] * len(first), pa.string())
             first = first.add_column(place, column, values)
         firsts.append(first)
-    if form in (None, Format.table) and output is None:
+    if form in (None, Format.table) and target is None:
         for first in firsts:
             emit(first, title="the least consistent")
         return
-    emit(pa.concat_tables(firsts, promote_options="default"), form, output)
+    emit(pa.concat_tables(firsts, promote_options="default"), form, target)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
+
+from lake.errors import one_line
 
 if TYPE_CHECKING:
     import rich.progress
@@ -47,8 +50,20 @@ def messages() -> Console:
 
 
 def say(text: str) -> None:
-    """Print one line for people."""
-    typer.echo(text, err=True)
+    """Print one line for people, safe for a terminal whatever file or cell it quotes."""
+    try:
+        typer.echo(one_line(text), err=True)
+    except OSError:
+        # Nobody listens any more, as after `2>&1 | head`: the work goes on.
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still written to `stream` nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def finish(failed: int, strict: bool) -> None:
@@ -63,7 +78,7 @@ class Progress:
     """Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
     def __init__(self, title: str, unit: str) -> None:
-        self.title = title
+        self.title = one_line(title)
         self.unit = unit
         self.interactive = sys.stderr.isatty()
         self._last = 0.0
@@ -81,7 +96,7 @@ class Progress:
             )
 
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn(f"{self.unit}  {{task.fields[rate]}}"),
@@ -101,10 +116,10 @@ class Progress:
     def update(self, done: int, total: int | None = None, title: str | None = None) -> None:
         """Say that `done` of `total` units are done; another title begins a part of the work."""
         if title is not None and title != self.title:
-            self.title, self._start = title, time.monotonic()
+            self.title, self._start = one_line(title), time.monotonic()
             self.line(title)
             if self._bar is not None and self._task is not None:
-                self._bar.reset(self._task, description=title)
+                self._bar.reset(self._task, description=self.title)
         elapsed = max(time.monotonic() - self._start, 1e-3)
         if self._bar is not None and self._task is not None:
             self._bar.update(

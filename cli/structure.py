@@ -10,7 +10,7 @@ import typer
 
 from cli.ingest import Force
 from cli.model import Classifier
-from cli.output import Format, FormatOption, OutputOption, emit
+from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
 from cli.session import progress, say, session
 from lake.errors import SurveyError
 
@@ -61,6 +61,7 @@ def structure(
     from classifiers.structure.structure import SHOWN_CLUSTER
     from classifiers.structure.structure import structure as find
 
+    folder = folder_output(context, output)
     lake = session(context).lake()
     with progress("structure", "steps") as shown:
         found = find(
@@ -89,10 +90,10 @@ def structure(
             title=f"{clusters.num_rows} clusters of more than {SHOWN_CLUSTER} CCDs; "
             f"{n_in_none:,} CCDs are in none",
         )
-    if output is not None:
+    if folder is not None:
         from classifiers.structure.plots import draw_structure
 
-        for path in draw_structure(found, output):
+        for path in draw_structure(found, folder):
             say(f"  {path}")
 
 
@@ -138,6 +139,7 @@ def wrong_labels(
     """
     from classifiers.wrong_labels.suspects import rank
 
+    target = rows_output(context, output, form)
     lake = session(context).lake()
     if round_name is not None:
         _check_free(lake, round_name)
@@ -158,11 +160,11 @@ def wrong_labels(
         say(f"{found.n_missing:,} labelled CCDs have no usable vector")
     if round_name is not None:
         _freeze(lake, round_name, found.rows, options)
-    if (form is None or form is Format.table) and output is None:
+    if (form is None or form is Format.table) and target is None:
         shown_columns = ["expnum", "ccdnum", "label", "suggested", "p_suggested", "confident"]
         emit(found.rows.select([*shown_columns, "agree", "why"]), form, title="likely wrong labels")
     else:
-        emit(found.rows, form, output)
+        emit(found.rows, form, target)
 
 
 def _clusters(lake: Lake, embedder: str, method: str, more_than: int) -> tuple[pa.Table, int]:

@@ -20,8 +20,13 @@ import numpy as np
 from embedders.mosaic import LEVEL, Mosaic
 from embedders.sources import content_of
 from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
+from lake.damage import plain_words
 from lake.errors import SurveyError
 from lake.images import open_images, read_ccd
+from lake.paths import shortened
+
+#: Characters that say what is wrong with an image, at most.
+_LONGEST = 290
 
 
 class Measure(Protocol):
@@ -226,10 +231,11 @@ def _attempt(work: Callable[[], np.ndarray], task: FileTask) -> _Outcome:
     except SurveyError as error:
         return _named(error, task)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"cannot be used ({plain_words(error)})"
 
 
 def _named(error: SurveyError, task: FileTask) -> str:
     """Return the message without the file it begins with, which the row of failures names."""
     where, _, what = str(error).partition(": ")
-    return what if where.startswith(str(task.path)) else str(error)
+    text = what if where.startswith(str(task.path)) else str(error)
+    return shortened(text, _LONGEST)

@@ -16,7 +16,8 @@ from typing import Any
 import fitsio
 
 from lake.cameras import ccd_name, ccd_number
-from lake.errors import SurveyError
+from lake.damage import plain_words
+from lake.errors import SurveyError, escaped
 from lake.images import open_images
 
 #: ``INSTRUME`` -> camera, as the CCD tables call it.
@@ -86,8 +87,8 @@ def read_headers(path: Path, camera: str | None = None) -> ImageHeaders:
             _read(file, path, headers)
     except SurveyError as error:
         headers.errors.append((None, str(error)))
-    except (OSError, ValueError) as error:
-        headers.errors.append((None, f"{path}: damaged primary header ({_first_line(error)})"))
+    except Exception as error:  # damage surprises cfitsio and what is built on it in many ways
+        headers.errors.append((None, f"{path}: damaged primary header ({_words(error)})"))
     return headers
 
 
@@ -95,7 +96,7 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
     primary = file[0].read_header()
     product = _text(primary, "PRODTYPE") or "image"
     if product.lower() != "image":
-        headers.errors.append((None, f"not an image but a product of type {product}"))
+        headers.errors.append((None, f"not an image but a product of type {escaped(product)}"))
         return
     kind = _text(primary, "OBSTYPE") or "object"
     if CALIBRATIONS & set(kind.lower().split()):
@@ -124,8 +125,8 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
                 columns = _ccd_columns(headers.camera, extension.get_extname().strip(), header)
                 size = {"image_hdu": hdu, "width": int(shape[1]), "height": int(shape[0])}
                 headers.ccds.append({**exposure, **_boresight(primary, header), **columns, **size})
-        except (OSError, ValueError) as error:
-            headers.errors.append((hdu, f"damaged header ({_first_line(error)})"))
+        except Exception as error:
+            headers.errors.append((hdu, f"damaged header ({_words(error)})"))
     if math.isfinite(length) and length % _BLOCK and not headers.errors:
         headers.errors.append((None, "the file is cut: what follows its last whole CCD is missing"))
     if not headers.ccds and not headers.errors:
@@ -220,6 +221,6 @@ def _angle(value: Any, degrees_per_unit: float) -> float | None:
     return float(value) if abs(value) < _MOST else None
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _words(error: Exception) -> str:
+    # That it is the header stands before them.
+    return plain_words(error).removeprefix("its header is damaged: ")

@@ -11,6 +11,7 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from lake.damage import plain_words
 from lake.errors import SurveyError
 
 #: Share of the rows from which on an image is read as a whole.
@@ -25,7 +26,7 @@ def open_images(path: Path) -> Iterator[fitsio.FITS]:
     try:
         file = fitsio.FITS(str(path), "r")
     except (OSError, ValueError) as error:
-        raise SurveyError(f"{path}: not a readable FITS file ({_first_line(error)})") from error
+        raise SurveyError(f"{path}: not a readable FITS file ({plain_words(error)})") from error
     with file:
         yield file
 
@@ -43,19 +44,22 @@ def read_ccd(
     ------
     SurveyError : the HDU is missing, is not a two-dimensional image, or cannot be decoded.
     """
-    extension = _find(file, hdu, name)
     where = f"{path}[{name or hdu}]"
-    if extension is None:
-        raise SurveyError(f"{where}: the file has no such HDU")
     try:
+        extension = _find(file, hdu, name)
+        if extension is None:
+            raise SurveyError(f"{where}: the file has no such HDU")
         dimensions = extension.get_dims() if extension.has_data() else []
         if len(dimensions) != 2:
-            raise SurveyError(f"{where}: expected a two-dimensional image, found {dimensions}")
+            found = f"{len(dimensions)} axes" if len(dimensions) else "no pixels"
+            raise SurveyError(f"{where}: expected a two-dimensional image, found {found}")
         if height is not None:
             return _sampled(extension, dimensions[0], height)
         return np.ascontiguousarray(extension.read(), dtype=np.float32)
-    except (OSError, ValueError, AttributeError) as error:
-        raise SurveyError(f"{where}: cannot be decoded ({_first_line(error)})") from error
+    except SurveyError:
+        raise
+    except Exception as error:  # damage surprises cfitsio and what is built on it in many ways
+        raise SurveyError(f"{where}: cannot be decoded ({plain_words(error)})") from error
 
 
 def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
@@ -103,8 +107,3 @@ def _find(file: fitsio.FITS, hdu: int | None, name: str | None) -> Any:
         if not name or not extension.get_extname().strip():
             return extension
     return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

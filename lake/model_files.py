@@ -107,11 +107,11 @@ def read_model(lake: Lake, name: str) -> tuple[dict[str, Any], bytes]:
     """
     folder = _existing(lake, name)
     path = folder / MODEL_FILE
+    card = _parse(folder / MODEL_CARD)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SurveyError(f"cannot read {path}: {error.strerror or error}") from error
-    card = _parse(folder / MODEL_CARD)
     inside = _inside(path, content)
     sha256 = hashlib.sha256(content).hexdigest()
     if card["sha256"] == sha256 and (inside is None or _covered(card) == inside):

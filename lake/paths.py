@@ -32,18 +32,33 @@ MODELS = "models"
 MODEL_FILE = "model.skops"
 MODEL_CARD = "model.json"
 
-_TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]+\.tmp$")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+#: Characters of a name, at most: with its key before it and a writer's mark behind it, it must
+#: stay below the 255 bytes that a file system takes.
+LONGEST_NAME = 128
+#: Bytes of a file's own name that the name of its half-written version repeats.
+_REPEATED = 120
+
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]+\.tmp", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 def check_name(kind: str, name: str) -> str:
     """Return `name` when it can stand in a path and in a command, else raise `SurveyError`."""
     if not _NAME.fullmatch(name):
         raise SurveyError(
-            f"{kind} {name!r}: use letters, digits, '.', '_', '+' and '-', beginning with a letter "
-            "or digit, at most 100 of them"
+            f"{kind} {shortened(name)!r}: use letters, digits, '.', '_', '+' and '-', beginning "
+            "with a letter or digit"
+        )
+    if len(name) > LONGEST_NAME:
+        raise SurveyError(
+            f"{kind} {shortened(name)!r} has {len(name)} characters; use {LONGEST_NAME} at most"
         )
     return name
+
+
+def shortened(name: str, length: int = 60) -> str:
+    """Return `name`, or its beginning where it is long, to stand in a sentence."""
+    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def partition_path(table: str, names: Sequence[str], keys: Mapping[str, str]) -> PurePosixPath:
@@ -59,20 +74,37 @@ def partition_keys(path: PurePosixPath | Path) -> dict[str, str]:
 
 def temporary_path(final: Path) -> Path:
     """Return a name beside `final` that readers ignore and that names its writer."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", os.uname().nodename)[:64] or "host"
-    return final.with_name(f".{final.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    mark = f"{host_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    return final.with_name(f".{_repeated(final)}.{mark}.tmp")
+
+
+def is_version_of(path: Path, final: Path) -> bool:
+    """Tell whether the half-written file `path` was to become `final`."""
+    return path.name.startswith(f".{_repeated(final)}.")
+
+
+def _repeated(final: Path) -> str:
+    """Return the name of `final`, in part where it has as many bytes as a file system takes."""
+    return final.name.encode(errors="surrogateescape")[:_REPEATED].decode(errors="ignore")
 
 
 def is_abandoned(path: Path) -> bool:
     """Tell whether `path` is a half-written file of a process of this host that is gone."""
-    match = _TEMPORARY.match(path.name)
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", os.uname().nodename)[:64] or "host"
-    if match is None or match["host"] != host:
-        return False
+    match = _TEMPORARY.fullmatch(path.name)
+    return match is not None and match["host"] == host_name() and is_gone(int(match["pid"]))
+
+
+def host_name() -> str:
+    """Return the name of this machine as it stands in names of files."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", os.uname().nodename)[:64] or "host"
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether this host has no process of the number `pid`."""
     try:
-        os.kill(int(match["pid"]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return False
     return False

@@ -30,6 +30,8 @@ class Failure:
 
 def failure_subject(release: str, source: str) -> str:
     """Return the name under which the failures of a file of a release are kept."""
+    # A name of a release may be as long as the name of a file of failures.
+    release = release if len(release) <= 100 else f"{release[:80]}-{digest(release)}"
     return f"{release}-{digest(source)}"
 
 

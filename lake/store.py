@@ -299,8 +299,9 @@ def _committed(waiting: deque[tuple[pa.Table, Future[Path]]]) -> pa.Table:
 def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of one Parquet file; raises `SurveyError` naming a damaged one."""
     try:
-        # Through a handle: a path would have its key=value folders turned into columns.
-        with path.open("rb") as source:
+        # Through a handle: a path would have its key=value folders turned into columns. Through
+        # Arrow's own: of Python's its threads let go when the program may be ending, which aborts.
+        with pa.OSFile(str(path)) as source:
             return pq.ParquetFile(source).read(columns)
     except FileNotFoundError:
         raise

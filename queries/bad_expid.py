@@ -19,7 +19,8 @@ from lake.report_words import meaning
 from lake.store import Lake
 from lake.verdicts import closing
 from lake.vocabulary import Vocabulary, fold
-from queries.engine import connect, has_files
+from queries.engine import connect
+from queries.files import has_files
 
 #: How many of the inspectors who looked must call an exposure bad.
 Agree = Literal["any", "majority", "all"]

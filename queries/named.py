@@ -7,9 +7,10 @@ pasted into the text. A folder of the user's own works alike; a contract is then
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from lake.store import Lake
 from lake.tables import TABLES
 from lake.vocabulary import Vocabulary
 from queries import engine
+from queries.files import has_files
 from queries.reference import bit_names
 
 #: Folder of queries inside a lake.
@@ -200,6 +202,19 @@ def run_query(
     return engine.run_sql(lake, query.sql, query.bind(parameters or {}, lake), given)
 
 
+@contextlib.contextmanager
+def open_query(
+    lake: Lake,
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    query_dir: Path | None = None,
+) -> Iterator[pa.RecordBatchReader]:
+    """As `run_query`, but yield a reader of record batches, for results larger than memory."""
+    query = find_query(lake, name, query_dir)
+    with engine.open_sql(lake, query.sql, query.bind(parameters or {}, lake)) as reader:
+        yield reader
+
+
 def filled_sql(lake: Lake, name: str, parameters: Mapping[str, Any] | None = None) -> str:
     """Return the text of the query `name` with its parameters filled in, as ``sql`` takes it."""
     query = find_query(lake, name)
@@ -211,7 +226,7 @@ def missing_tables(lake: Lake, name: str, query_dir: Path | None = None) -> list
     """Return the tables that the query `name` reads and that hold nothing yet."""
     query = find_query(lake, name, query_dir)
     words = engine.names_in(query.sql)
-    return [name for name in TABLES if name in words and not engine.has_files(lake, name)]
+    return [name for name in TABLES if name in words and not has_files(lake, name)]
 
 
 def describe_queries(query_dir: Path | None = None, lake_path: Path | None = None) -> pa.Table:

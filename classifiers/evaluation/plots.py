@@ -6,8 +6,7 @@ import functools
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
 import numpy as np
 import pyarrow as pa
@@ -202,12 +201,12 @@ def shares_figure(shares: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, file: BinaryIO) -> None:
     """Write a figure as PNG."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
-        figure.savefig(path, format="png", metadata={"Software": None})
+        figure.savefig(file, format="png", metadata={"Software": None})
 
 
 def to_svg(figure: Figure) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lake.errors import SurveyError
 from lake.model_files import model_names, read_card
+from lake.outputs import OutputFile
 from lake.record import digest
 from lake.store import Lake
 
@@ -84,11 +85,23 @@ _SCHEMA = pa.schema(
 )
 
 
-def plot_history(rows: pa.Table, path: Path) -> None:
+def check_plot(path: Path) -> None:
+    """Raise `SurveyError` for a file whose suffix names no format of a picture."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in known:
+        raise SurveyError(
+            f"cannot write {path}: its name ends in none of {', '.join(f'.{end}' for end in known)}"
+        )
+
+
+def plot_history(rows: pa.Table, output: OutputFile) -> None:
     """Draw the mean F1 against labels and against looks, a line a series; the suffix says how.
 
-    Raises `SurveyError` when the file cannot be written.
+    Raises `SurveyError` when the file cannot be written, or its suffix says nothing.
     """
+    check_plot(output.path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -116,10 +129,8 @@ def plot_history(rows: pa.Table, path: Path) -> None:
     right.set_xlabel("looks (verdicts of one inspector)")
     left.set_ylabel("mean F1 of the held-out nights")
     left.legend(fontsize=8, frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise SurveyError(f"cannot write {path}: {error}") from error
+    with output.opened() as file:
+        figure.savefig(file, dpi=150, format=output.path.suffix.lower().lstrip("."))
 
 
 def _or(value: float | None, otherwise: float) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from classifiers.structure.structure import ALL, NOISE, SHOWN_CLUSTER, Structure
 from lake.cameras import ccd_name, viewer_url
-from lake.store import write_atomically
+from lake.outputs import write_output, write_output_text
 from lake.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def draw_structure(found: Structure, folder: Path) -> list[Path]:
         "classes.png": _draw_classes,
         "clusters.png": _draw_clusters,
         "silhouettes.png": _draw_silhouettes,
-        "map.html": _write_page,
     }
-    for name, write in pictures.items():
-        write_atomically(folder / name, partial(write, found))
-    return [folder / name for name in pictures]
+    for name, draw in pictures.items():
+        write_output(folder / name, partial(draw, found))
+    write_output_text(folder / "map.html", _page(found))
+    return [folder / name for name in (*pictures, "map.html")]
 
 
 def _groups(found: Structure) -> list[tuple[str, str, np.ndarray]]:
@@ -75,7 +75,7 @@ def _cluster_colours(found: Structure) -> tuple[np.ndarray, int]:
     return np.where(shown, colours, _GREY), int((sizes > SHOWN_CLUSTER).sum())
 
 
-def _draw_classes(found: Structure, path: Path) -> None:
+def _draw_classes(found: Structure, file: BinaryIO) -> None:
     figure, axes = _figure(9.5, 7)
     x, y = found.rows["x"].to_numpy(), found.rows["y"].to_numpy()
     for name, colour, rows in _groups(found):
@@ -84,10 +84,10 @@ def _draw_classes(found: Structure, path: Path) -> None:
         )
     _finish_map(axes, found, "by class")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
-    figure.savefig(path, format="png")
+    figure.savefig(file, format="png")
 
 
-def _draw_clusters(found: Structure, path: Path) -> None:
+def _draw_clusters(found: Structure, file: BinaryIO) -> None:
     figure, axes = _figure(7.5, 7)
     x, y = found.rows["x"].to_numpy(), found.rows["y"].to_numpy()
     colours, n_shown = _cluster_colours(found)
@@ -95,10 +95,10 @@ def _draw_clusters(found: Structure, path: Path) -> None:
         rows = (colours == _GREY) == grey
         axes.scatter(x[rows], y[rows], s=4, linewidths=0, c=list(colours[rows]))
     _finish_map(axes, found, f"{n_shown} clusters of more than {SHOWN_CLUSTER} CCDs")
-    figure.savefig(path, format="png")
+    figure.savefig(file, format="png")
 
 
-def _draw_silhouettes(found: Structure, path: Path) -> None:
+def _draw_silhouettes(found: Structure, file: BinaryIO) -> None:
     rows = [row for row in found.classes().to_pylist() if row["silhouette"] is not None]
     figure, axes = _figure(7, 1.5 + 0.35 * len(rows))
     colours = {name: colour for name, colour, _ in _groups(found)}
@@ -115,10 +115,11 @@ def _draw_silhouettes(found: Structure, path: Path) -> None:
     axes.axvline(0, color="0.7", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("mean silhouette: 1 apart, 0 mixed, below 0 nearer another class")
-    figure.savefig(path, format="png")
+    figure.savefig(file, format="png")
 
 
-def _write_page(found: Structure, path: Path) -> None:
+def _page(found: Structure) -> str:
+    """Return the map in three dimensions as a page of its own."""
     import plotly.graph_objects as go
 
     hover, pages = _descriptions(found)
@@ -167,14 +168,14 @@ def _write_page(found: Structure, path: Path) -> None:
         },
         margin={"l": 0, "r": 0, "b": 0, "t": 50},
     )
-    figure.write_html(
-        path,
+    page: str = figure.to_html(
         include_plotlyjs=True,
         div_id="map",
         post_script=_OPEN_VIEWER,
         # Nothing that would reach for the network.
         config={"displaylogo": False, "modeBarButtons": [["toImage", "resetCameraDefault3d"]]},
     )
+    return page
 
 
 def _descriptions(found: Structure) -> tuple[list[str], list[str | None]]:

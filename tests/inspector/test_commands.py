@@ -111,7 +111,8 @@ def test_an_address_that_cannot_be_served_is_told(survey: Survey) -> None:
             where = ["--host", host, "--port", str(port)]
             error = survey_qa(survey.lake, *options, *where).exception
             assert isinstance(error, SurveyError), host
-            assert str(error).startswith(f"cannot serve on {host}:{port}: "), host
+            shown = host.replace("\0", "\\x00")
+            assert str(error).startswith(f"cannot serve on {shown}:{port}: "), host
             assert str(error).endswith("choose another --host or --port"), host
 
 

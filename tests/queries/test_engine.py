@@ -13,7 +13,8 @@ from lake.errors import SurveyError
 from lake.record import Record
 from lake.store import Lake
 from lake.tables import TABLES
-from queries.engine import check_reads, connect, open_sql, run_sql, view_names
+from queries.engine import connect, open_sql, run_sql, view_names
+from queries.statements import check_reads
 from tests.queries.lakes import CCDNUMS, NIGHTS, RECORD, RELEASES, fill
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from classifiers.evaluation import plots
 from classifiers.evaluation.report.page import render
 from classifiers.evaluation.report.thumbnails import thumbnails
-from lake.store import write_atomically, write_text_atomically
+from lake.outputs import write_output, write_output_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,11 +39,11 @@ def write_report(evaluation: Evaluation, folder: Path, images: Path | None = Non
     from pyarrow import csv
 
     for name, rows in _tables(evaluation).items():
-        write_atomically(folder / f"{name}.csv", partial(csv.write_csv, rows))
+        write_output(folder / f"{name}.csv", partial(csv.write_csv, rows))
     for name, figure in _figures(evaluation).items():
-        write_atomically(folder / f"{name}.png", partial(plots.save_png, figure))
-    write_text_atomically(folder / "scores.json", json.dumps(_summary(evaluation), indent=1) + "\n")
-    write_text_atomically(folder / PAGE, render(evaluation, pictures))
+        write_output(folder / f"{name}.png", partial(plots.save_png, figure))
+    write_output_text(folder / "scores.json", json.dumps(_summary(evaluation), indent=1) + "\n")
+    write_output_text(folder / PAGE, render(evaluation, pictures))
     return sum(bool(picture.problem) for picture in pictures)
 
 
