@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -450,7 +451,7 @@ def history(round: Round) -> pa.Table:
             became = f"stands; merged{by}: {_said(outcome['verdict'], outcome['class'])}"
         rows.append(
             {
-                "time": event.time or None,
+                "time": datetime.fromtimestamp(event.time, UTC) if event.time else None,
                 "role": role,
                 "who": who,
                 "camera": subject.camera if subject else None,
@@ -463,7 +464,8 @@ def history(round: Round) -> pa.Table:
                 "became": became,
             }
         )
-    rows.sort(key=lambda row: (row["time"] or 0.0, row["role"], row["who"] or ""))
+    first = datetime.fromtimestamp(0, UTC)
+    rows.sort(key=lambda row: (row["time"] or first, row["role"], row["who"] or ""))
     return pa.Table.from_pylist(rows, _HISTORY)
 
 
@@ -492,7 +494,7 @@ def _said(verdict: str, class_name: str | None) -> str:
 
 _HISTORY = pa.schema(
     [
-        ("time", pa.float64()),
+        ("time", pa.timestamp("ms", "UTC")),
         ("role", pa.string()),
         ("who", pa.string()),
         ("camera", pa.string()),

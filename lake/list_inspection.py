@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lake.cameras import ccd_number
@@ -239,21 +240,25 @@ def _row(line: int, columns: list[str], cells: list[str]) -> InspectionRow | str
     verdicts = {}
     for who in _inspectors(columns):
         typed = values.pop(f"{who}{_BADEXP}")
-        further = {suffix: values.pop(f"{who}{suffix}", None) for suffix in _OF_INSPECTOR}
+        is_typed = f"{who}{_CLASS}" in values
+        suffixes = _OF_INSPECTOR if is_typed else (_REASON,)
+        further = dict.fromkeys(_OF_INSPECTOR) | {
+            suffix: values.pop(f"{who}{suffix}", None) for suffix in suffixes
+        }
         reason = further[_REASON] or ""
         try:
             looked, is_bad = parse_verdict(typed)
         except ValueError:
             return f"{who}{_BADEXP} {typed!r} is neither yes, no nor unsure"
         try:
-            quality, time = (
-                float(text) if (text := (further[name] or "").strip()) else None
-                for name in (_QUALITY, _TIME)
-            )
+            quality = _number(further[_QUALITY])
         except ValueError:
-            return f"{who}{_QUALITY} or {who}{_TIME} is not a number"
+            return f"{who}{_QUALITY} {further[_QUALITY]!r} is not a number"
+        try:
+            time = _seconds(further[_TIME])
+        except ValueError:
+            return f"{who}{_TIME} {further[_TIME]!r} is not a time like 2026-11-21T09:30:00Z"
         # A class has a column: then the comment is one too, if only an empty one.
-        is_typed = further[_CLASS] is not None
         comment = further[_COMMENT] if further[_COMMENT] is not None else reason
         if looked or reason.strip():
             verdicts[who] = Verdict(
@@ -267,14 +272,33 @@ def _row(line: int, columns: list[str], cells: list[str]) -> InspectionRow | str
     return InspectionRow(line, expnum, values, verdicts)
 
 
+def _number(text: str | None) -> float | None:
+    return float(text) if text and text.strip() else None
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return a time as seconds since 1970 UTC; one without a zone is UTC."""
+    if not text or not text.strip():
+        return None
+    time = datetime.fromisoformat(text.strip())
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _time_text(seconds: float) -> str:
+    time = datetime.fromtimestamp(seconds, UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _cell(row: InspectionRow, column: str) -> str:
     if column == EXPNUM:
         return str(row.expnum)
+    if column in row.cells:
+        return row.cells[column]
     for suffix in (_BADEXP, *_OF_INSPECTOR):
         who = column.removesuffix(suffix)
         if who != column and who in row.verdicts:
             return _part(row.verdicts[who], suffix)
-    return row.cells.get(column, "")
+    return ""
 
 
 def _part(verdict: Verdict, suffix: str) -> str:
@@ -285,6 +309,6 @@ def _part(verdict: Verdict, suffix: str) -> str:
         _CLASS: verdict.class_name,
         _QUALITY: None if verdict.quality is None else f"{verdict.quality:g}",
         _COMMENT: verdict.comment,
-        _TIME: None if verdict.time is None else f"{verdict.time:.3f}",
+        _TIME: None if verdict.time is None else _time_text(verdict.time),
     }
     return parts[suffix] or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -187,10 +188,10 @@ def test_8_a_shorter_list_takes_no_report(world: World, left: int) -> None:
     lines = world.bad_list.read_text().splitlines(keepends=True)
     world.bad_list.write_text("".join(lines[:left]))
     ended = done(world.lake, "ingest", "reports", world.bad_list, "--source", "decals")
-    assert "so does not count; --prune lets it count" in ended.err
-    assert count(world.lake, "reports", "is_bad and is_current") == before
     done(world.lake, "merge-labels", "--release", RELEASE)
     assert count(world.lake, "labels") == labels
+    assert "so does not count; --prune lets it count" in ended.err
+    assert count(world.lake, "reports", "is_bad and is_current") == before
     strict = survey_qa(
         world.lake, "ingest", "reports", world.bad_list, "--source", "decals", "--strict"
     )
@@ -206,6 +207,7 @@ def test_8_a_table_of_verdicts_that_is_only_a_header_takes_none(world: World) ->
     done(world.lake, "ingest", "reports", path, "--source", "inspection")
     path.write_text("expnum,ann_badexp\n")
     done(world.lake, "ingest", "reports", path, "--source", "inspection")
+    assert count(world.lake, "reports", "source = 'inspection'") == 180
     assert count(world.lake, "reports", "source = 'inspection' and is_current") == 180
 
 
@@ -217,6 +219,7 @@ def test_9_two_lists_of_one_name_both_count(world: World, camera: str) -> None:
         path.write_text("".join(f"{number} clouds\n" for number in numbers))
         name = camera if folder == "b" else "decam"
         done(world.lake, "ingest", "reports", path, "--source", "decals", "--camera", name)
+    assert count(world.lake, "reports", "file = 'list.txt'") == 195
     assert count(world.lake, "reports", "file = 'list.txt' and is_current") == 195
 
 
@@ -362,6 +365,8 @@ def test_15_a_comment_is_no_class(
     done(world.lake, "inspections", "close", "said")
     done(world.lake, "inspections", "merge", "said", "--rule", "any")
     done(world.lake, "merge-labels", "--release", RELEASE)
+    classes = rows(world.lake, "select distinct class from labels where source = 'inspection'")
+    assert classes == [{"class": name}]
     said = rows(
         world.lake,
         "select distinct class, quality, comment, inspector from labels where source='inspection'",
@@ -516,3 +521,80 @@ def test_22_a_training_that_was_killed_between_model_and_card_is_whole(golden: P
     done(lake, "predict", "--model", "new")
     assert json.loads((new / "model.json").read_text())["sha256"] == card["sha256"]
     assert not (new / "_model.json").exists()
+
+
+# --- files, and what the tool itself has said
+
+
+def test_20_an_output_replaces_no_input_and_nothing_of_the_lake(golden: Path) -> None:
+    lake, against = golden / "lake", golden / "decam-bad_expid.txt"
+    diff = ("bad-expid", "diff", "--model", "two", "--against", against, "--output")
+    listed = against.read_bytes()
+    with exits_with(1, survey_qa(lake, *diff, against)) as line:
+        assert "this command reads it" in line
+    assert against.read_bytes() == listed
+    vote = sorted((lake / "votes").rglob("*.parquet"))[0]
+    stored = vote.read_bytes()
+    for words in (
+        (*diff, vote),
+        ("sql", "select 1 as a", "--output", vote),
+        ("sql", "select 1 as a", "--output", lake / "new.csv"),
+        ("inspections", "export", "looked", "--output", lake / "vocabulary.toml"),
+    ):
+        with exits_with(1, survey_qa(lake, *words)) as line:
+            assert "it lies in the lake" in line
+    assert vote.read_bytes() == stored
+    assert not (lake / "new.csv").exists()
+
+
+def test_20_a_full_disk_leaves_the_patch_that_was_there(golden: Path) -> None:
+    patch = golden / "change.patch"
+    done(golden / "lake", *(words := diff_of("two", golden)), "--output", patch)
+    before = patch.read_bytes()
+    command = [sys.executable, "-c", "from cli.main import main; main()", "--lake", "lake"]
+    ended = subprocess.run(
+        [*command, *map(str, words), "--heading", "more", "--output", "change.patch"],
+        cwd=golden,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, len(before) > 500) == (1, True), ended.stderr
+    assert patch.read_bytes() == before
+    assert sorted(golden.glob(".*")) == []
+
+
+def diff_of(model: str, golden: Path) -> tuple[object, ...]:
+    """Words of the command that writes a model's patch."""
+    return ("bad-expid", "diff", "--model", model, "--against", golden / "decam-bad_expid.txt")
+
+
+def test_23_a_model_does_not_learn_from_what_the_tool_has_said(golden: Path) -> None:
+    lake, against = golden / "lake", golden / "decam-bad_expid.txt"
+    train = ("train", "--embedder", "statistics", "--release", "dr10", "--test-fraction", 0.4)
+    train = (*train, "--good", 150, "--model")
+    done(lake, *train, "without")
+    for origin in (("--model", "knn"), ("--inspections", "looked"), ("--reports", "delve")):
+        patch = golden / "change.patch"
+        done(lake, "bad-expid", "diff", *origin, "--against", against, "--output", patch)
+        subprocess.run(["git", "apply", patch.name], cwd=golden, check=True)
+    checked = done(lake, "bad-expid", "check", against)
+    assert "unknown" not in checked.err
+    done(lake, "ingest", "reports", against, "--source", "decals")
+    done(lake, "merge-labels", "--release", "dr10")
+    own = "source = 'decals' and is_current and origin is not null"
+    said = rows(lake, f"select origin, count(*) as n from reports where {own} group by all")
+    assert {row["origin"] for row in said} == {"model knn", "round looked", "list delve"}
+    assert count(lake, "reports", f"{own} and len(classes) = 0") == 0
+    assert count(lake, "labels", "source = 'decals' and origin is not null") > 0
+    assert count(lake, "labels", "source = 'decals' and origin is not null and class is null") == 0
+    done(lake, *train, "with")
+    content = {
+        name: (lake / "models" / name / "model.skops").read_bytes() for name in ("with", "without")
+    }
+    assert content["with"] == content["without"]
+    done(lake, *train, "trusting", "--trust-own-lines")
+    trusting = json.loads((lake / "models" / "trusting" / "model.json").read_text())
+    without = json.loads((lake / "models" / "without" / "model.json").read_text())
+    assert trusting["training"]["n_train"] > without["training"]["n_train"]
