@@ -360,7 +360,11 @@ def _emit_scores(
     for split in dict.fromkeys(row["split"] for row in rows):
         total = next(row for row in rows if row["split"] == split and row["class"] == "all")
         leak = "" if split == honest else " (CCDs of an exposure on both sides: too good)"
-        say(f"split by {split}: accuracy {total['recall']:.3f}, mean F1 {total['f1']:.3f}{leak}")
+        if total["recall"] is None:
+            say(f"split by {split}: no CCD image has probability >= {min_probability:g}")
+        else:
+            accuracy, f1 = total["recall"], total["f1"]
+            say(f"split by {split}: accuracy {accuracy:.3f}, mean F1 {f1:.3f}{leak}")
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str | None:

@@ -121,7 +121,7 @@ def night(
             return
         nights = sorted(read.nights)
         partitions = [f"camera={camera}/night={date}" for camera, date in nights]
-        folders = _folders(lake, nights, directory, images or ())
+        folders = _folders(lake, release, nights, directory, images or ())
         before = {_key(row) for row in _bad(lake, model, release, nights)[0].to_pylist()}
         n_images = n_reused = n_failed = 0
         for one in options:
@@ -131,6 +131,7 @@ def night(
                     one.name,
                     folders,
                     partitions=partitions,
+                    releases=[release],
                     ccds_per_exposure=drawn,
                     device=device,
                     weights=one.weights,
@@ -299,38 +300,19 @@ def _rule(card: dict[str, Any], model: str, asked: Rule | None) -> str:
 
 
 def _folders(
-    lake: Lake, nights: Iterable[Night], directory: Path, others: Sequence[Path]
+    lake: Lake, release: str, nights: Iterable[Night], directory: Path, others: Sequence[Path]
 ) -> list[Path]:
-    """Return the folders in which all images are that the lake knows of `nights`.
-
-    A night's vectors are made anew as a whole, so that an image which is not found would lose the
-    vectors it has.
-
-    Raises `SurveyError` naming a CCD table whose images are in none of the folders.
-    """
+    """Return the folders of the images that came in these nights, those that are still there."""
     from lake.ingest_images import from_images
 
     folders = dict.fromkeys([directory, *others])
-    listed: dict[tuple[str, str], str] = {}
     for camera, date in nights:
-        for partition in lake.partitions("ccds", camera=camera, night=date):
+        for partition in lake.partitions("ccds", release=release, camera=camera, night=date):
             rows = lake.read("ccds", dict(partition.keys), ["table_file", "image_filename"])
             files = rows.group_by(["table_file", "image_filename"]).aggregate([])
-            for row, is_image in zip(
-                files.to_pylist(), from_images(files).to_pylist(), strict=True
-            ):
-                if is_image:
-                    folders[Path(row["table_file"].removesuffix(row["image_filename"]))] = None
-                else:
-                    listed[row["table_file"], row["image_filename"] or ""] = partition.name
-    known = [folder for folder in folders if folder in (directory, *others) or folder.is_dir()]
-    for (table_file, name), partition_name in listed.items():
-        if not any((folder / name).exists() for folder in known):
-            raise SurveyError(
-                f"{partition_name} has CCDs of {table_file} whose image {name} is not in "
-                f"{directory}; name its folder with --images"
-            )
-    return known
+            for row in files.filter(from_images(files)).to_pylist():
+                folders[Path(row["table_file"].removesuffix(row["image_filename"]))] = None
+    return [folder for folder in folders if folder in (directory, *others) or folder.is_dir()]
 
 
 def _bad(lake: Lake, model: str, release: str, nights: Iterable[Night]) -> tuple[pa.Table, int]:
