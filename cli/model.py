@@ -11,7 +11,7 @@ import typer
 from cli.embed import PartitionOption
 from cli.ingest import Force, Strict
 from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
-from cli.session import finish, progress, say, session
+from cli.session import LARGEST_SEED, finish, progress, say, session
 from lake.errors import SurveyError
 from lake.outputs import OutputFile
 
@@ -119,7 +119,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Processes of a search; when not given, one a core.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same model.")] = 0,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:

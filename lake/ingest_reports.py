@@ -356,7 +356,8 @@ def _kept(lake: Lake, keys: dict[str, str], replaced: dict[str, Any]) -> pa.Tabl
     """Return the rows that the lake has of lists other than `replaced`."""
     rows = lake.read("reports", keys).replace_schema_metadata(None)
     names = zip(rows["round"].to_pylist(), rows["file"].to_pylist(), strict=True)
-    return rows.filter(pa.array([f"{round}/{file}" not in replaced for round, file in names]))
+    kept = [f"{round}/{file}" not in replaced for round, file in names]
+    return rows.filter(pa.array(kept, pa.bool_()))  # an empty list has no type of its own
 
 
 def _note(summary: FileSummary) -> dict[str, Any]:
