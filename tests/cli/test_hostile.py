@@ -18,6 +18,7 @@ from queries.merge_labels import merge_labels
 from tests.cli.test_commands import commands
 from tests.queries.lakes import fill
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS: dict[str, Any] = dict(commands())
 BUILT = get_command(app)
 #: What is not a name, a number, a path or a statement, or not one that anybody meant.
