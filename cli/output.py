@@ -42,7 +42,11 @@ FormatOption = Annotated[
     ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="File to write the rows to instead of the screen.")
+    Path | None,
+    typer.Option(
+        "--output",
+        help="File to write the rows to instead of the screen: .txt, .csv, .json or .parquet.",
+    ),
 ]
 
 #: Rows that a table on the screen shows at most.
