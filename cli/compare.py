@@ -10,7 +10,7 @@ import typer
 from cli.embed import PartitionOption
 from cli.model import Classifier, Context, Split
 from cli.output import Format, FormatOption, OutputOption, emit, rows_output
-from cli.session import progress, say, session
+from cli.session import LARGEST_SEED, progress, say, session
 
 if TYPE_CHECKING:
     from classifiers.evaluation.compare import Comparison
@@ -93,7 +93,7 @@ def compare(
     test_fraction: Annotated[float, typer.Option(help="Share that is held out.")] = 0.3,
     good: Annotated[int, typer.Option(help="Good CCD images in the sample.")] = 10_000,
     max_ebv: Annotated[float, typer.Option(help="E(B-V) limit of the sample, mag.")] = 0.04,
-    seed: Annotated[int, typer.Option(help="First of the seeds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First of the seeds.")] = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes; when not given, one a core.")
     ] = None,

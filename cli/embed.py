@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.ingest import Force, Prune, Strict, announced
-from cli.session import Progress, finish, progress, say, session
+from cli.session import LARGEST_SEED, Progress, finish, progress, say, session
 from lake.errors import SurveyError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def embed(
             metavar="N|all", help="CCDs to draw from each exposure; focal-plane-… takes all."
         ),
     ] = "all",
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw.")] = 0,
     device: Annotated[
         str, typer.Option(help="auto (every GPU, else the cores), cpu, cuda:0,cuda:1, …")
     ] = "auto",

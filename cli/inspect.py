@@ -271,8 +271,9 @@ def history(
     from inspector.closing import history as tell
     from inspector.rounds import load
 
+    target = rows_output(context, output, form)
     rows = tell(load(session(context).lake(), round_name))
-    emit(rows, form, output, title=f"round {round_name}")
+    emit(rows, form, target, title=f"round {round_name}")
 
 
 def _kappa(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.output import folder_output
-from cli.session import progress, say
+from cli.session import LARGEST_SEED, progress, say
 from lake.errors import SurveyError
 
 
@@ -28,7 +28,7 @@ def simulate(
     ] = "128x256",
     bands: Annotated[str, typer.Option(help="Bands, observed in turn.")] = "g,r,z",
     bad_fraction: Annotated[float, typer.Option(help="Share of exposures with a defect.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Same seed, same survey.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same survey.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw.")] = 2,
 ) -> None:
     """Make a survey with known defects: images, CCD table, lists with errors, and the truth."""
@@ -66,7 +66,9 @@ def _size(text: str) -> tuple[int, int]:
 def demo(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulated survey.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the simulated survey.")
+    ] = 1,
 ) -> None:
     """Simulate a small survey and run the whole job on it, down to scores and the list's change."""
     from cli.demo import run

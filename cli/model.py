@@ -12,7 +12,7 @@ from cli.badlist import StaleOk
 from cli.embed import PartitionOption
 from cli.ingest import Force, Prune, Strict, announced
 from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
-from cli.session import finish, progress, say, session
+from cli.session import LARGEST_SEED, finish, progress, say, session
 from lake.errors import SurveyError
 from lake.outputs import OutputFile
 
@@ -129,7 +129,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Processes of a search; when not given, one a core.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same model.")] = 0,
     trust_own_lines: TrustOwnLines = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
     form: FormatOption = None,

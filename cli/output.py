@@ -42,7 +42,11 @@ FormatOption = Annotated[
     ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="File to write the rows to instead of the screen.")
+    Path | None,
+    typer.Option(
+        "--output",
+        help="File to write the rows to instead of the screen: .txt, .csv, .json or .parquet.",
+    ),
 ]
 
 #: Rows that a table on the screen shows at most.
@@ -138,7 +142,12 @@ def emit(
     pieces = itertools.chain([] if first is None else [first], pieces)
     write = {Format.csv: _write_csv, Format.json: _write_json, Format.parquet: _write_parquet}[form]
     with _opened(output) as file:
-        write(pieces, schema, file)
+        try:
+            write(pieces, schema, file)
+        except pa.ArrowException as error:
+            raise SurveyError(
+                f"the rows cannot be written as {form}: {error}; cast the column to varchar"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -213,7 +222,7 @@ def _write_csv(pieces: Iterator[pa.RecordBatch], schema: pa.Schema, file: IO[byt
             if pa.types.is_nested(column.type):
                 texts = [
                     None if value is None else json.dumps(_plain(value), default=str)
-                    for value in piece.column(index).to_pylist()
+                    for value in _values(column.name, piece.column(index))
                 ]
                 rows = rows.set_column(index, column.name, pa.array(texts, pa.string()))
         buffer = io.BytesIO()
@@ -228,7 +237,11 @@ def _write_json(pieces: Iterator[pa.RecordBatch], schema: pa.Schema, file: IO[by
     between = b""
     for piece in pieces:
         file.write(between)
-        rows = [_plain(row) for row in piece.to_pylist()]
+        columns = [_values(name, piece.column(name)) for name in schema.names]
+        rows = [
+            {name: _plain(value) for name, value in zip(schema.names, row, strict=True)}
+            for row in zip(*columns, strict=True)
+        ]
         file.write(json.dumps(rows, default=str)[1:-1].encode())
         between = b", "
     file.write(b"]\n")
@@ -272,6 +285,22 @@ class _Counted(io.RawIOBase):
         return self._n_bytes
 
 
+def _values(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column, as text where Python has none like them: a year 300,000."""
+    import pyarrow as pa
+
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return list(column.cast(pa.string()).to_pylist())
+    except (pa.ArrowException, ValueError):
+        raise SurveyError(
+            f"column {name} holds values that cannot be shown: cast it to varchar"
+        ) from None
+
+
 def _plain(value: Any) -> Any:
     """Return `value` as JSON can hold it: NaN and infinity become null.
 
@@ -308,7 +337,7 @@ def _emit_table(
         _Column(
             escaped(column.name),
             _is_number(column.type),
-            [_cell(value) for value in cells.to_pylist()],
+            [_cell(value) for value in _values(column.name, cells)],
         )
         for column, cells in zip(first.schema, first.columns, strict=True)
     ]

@@ -12,7 +12,7 @@ import typer
 from cli.embed import PartitionOption
 from cli.model import ModelOption
 from cli.output import Format, FormatOption, OutputOption, emit, plain_output, rows_output
-from cli.session import progress, say, session
+from cli.session import LARGEST_SEED, progress, say, session
 from lake.errors import SurveyError
 from lake.outputs import OutputFile
 
@@ -101,7 +101,9 @@ def select(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be chosen; make no round.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same exposures.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same exposures.")
+    ] = 0,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
@@ -281,7 +283,7 @@ def consistency(
 
     firsts = []
     for (what, name), rows in found.groups.items():
-        first = rows.slice(0, worst)
+        first = rows.slice(0, min(worst, rows.num_rows))
         for place, (column, value) in enumerate((("compared", what), ("model", name))):
             values = pa.array([value] * len(first), pa.string())
             first = first.add_column(place, column, values)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from lake.store import Lake
 
 
+#: What every generator of random numbers that is used here takes as a seed.
+LARGEST_SEED = 2**32 - 1
+
+
 @dataclass(frozen=True)
 class Session:
     """The global options."""

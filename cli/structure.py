@@ -11,7 +11,7 @@ import typer
 from cli.ingest import Force
 from cli.model import Classifier
 from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
-from cli.session import progress, say, session
+from cli.session import LARGEST_SEED, progress, say, session
 from lake.errors import SurveyError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def structure(
     ] = 10_000,
     release: Release = None,
     max_ebv: MaxEbv = 0.04,
-    seed: Annotated[int, typer.Option(help="Same seed, same maps.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same maps.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the pictures and the map that turns.")
     ] = None,
@@ -127,7 +127,10 @@ def wrong_labels(
         str | None, typer.Option("--round", help="Freeze them as a new round of inspection.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same list (default: 0, or the model's).")
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Same seed, same list (default: 0, or the model's)."
+        ),
     ] = None,
     form: FormatOption = None,
     output: OutputOption = None,

@@ -6,6 +6,7 @@ they are applied.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lake.errors import SurveyError
+from lake.paths import shortened
 
 Origin = Literal["paper", "project"]
 _ORIGINS: tuple[Origin, ...] = ("paper", "project")
@@ -211,8 +213,11 @@ def _read_user_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SurveyError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SurveyError(f"{path}: not a vocabulary ({error})") from error
+    except UnicodeDecodeError:
+        raise SurveyError(f"{path}: not a vocabulary (it is not UTF-8)") from None
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, or too deep or long for it
+        reason = getattr(error, "strerror", None) or error
+        raise SurveyError(f"{path}: not a vocabulary ({reason})") from error
 
 
 def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
@@ -227,17 +232,19 @@ def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
                 f"{where}: no such table: {', '.join(sorted(unknown))}; a vocabulary has "
                 "[[class]], [[rule]], [[verdict]] and precedence"
             )
-        for number, raw in enumerate(document.get("class", []), 1):
+        for number, raw in enumerate(_tables(document, "class", where), 1):
             _merge_class(classes, raw, f"{where}, class {number}")
         rules += [
             _rule(raw, "class", f"{where}, rule {number}")
-            for number, raw in enumerate(document.get("rule", []), 1)
+            for number, raw in enumerate(_tables(document, "rule", where), 1)
         ]
         verdicts[:0] = [
             _rule(raw, "bad", f"{where}, verdict {number}")
-            for number, raw in enumerate(document.get("verdict", []), 1)
+            for number, raw in enumerate(_tables(document, "verdict", where), 1)
         ]
         precedence = document.get("precedence", precedence)
+        if not isinstance(precedence, list) or not all(isinstance(n, str) for n in precedence):
+            raise SurveyError(f"{where}: precedence is a list of names of classes")
     for rule in rules:
         if rule.result not in classes:
             raise SurveyError(
@@ -258,6 +265,13 @@ def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
     )
 
 
+def _tables(document: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    entries = document.get(name, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SurveyError(f"{where}: {name} is a list of tables, each under [[{name}]]")
+    return entries
+
+
 def _merge_class(classes: dict[str, dict[str, Any]], raw: dict[str, Any], where: str) -> None:
     raw = dict(raw)
     name = raw.pop("name", None)
@@ -276,12 +290,21 @@ def _merge_class(classes: dict[str, dict[str, Any]], raw: dict[str, Any], where:
                 f"{where} ({name}): no such entry {key!r}; a class has name, "
                 f"{', '.join(_ORIGINS)}, {', '.join(kinds)}"
             )
-        if not isinstance(value, kinds[key]):
-            raise SurveyError(f"{where} ({name}): {key} cannot be {value!r}")
+        fits = isinstance(value, kinds[key])
+        if key in ("keep", "weight"):
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = fits and 0 <= float(value) < math.inf
+        if not fits:
+            raise SurveyError(f"{where} ({name}): {key} cannot be {shortened(repr(value))}")
         entry[key] = value
 
 
 def _rule(raw: dict[str, Any], result: Literal["class", "bad"], where: str) -> Rule:
+    for limit in ("below", "at_least"):
+        if limit in raw and (
+            isinstance(raw[limit], bool) or not isinstance(raw[limit], int | float)
+        ):
+            raise SurveyError(f"{where}: {limit} is a number")
     known = {"sources", "pattern", "origin", "below", "at_least", result}
     if set(raw) - known:
         raise SurveyError(f"{where}: no such entry: {', '.join(sorted(set(raw) - known))}")
@@ -300,12 +323,15 @@ def _rule(raw: dict[str, Any], result: Literal["class", "bad"], where: str) -> R
         )
     except KeyError as error:
         raise SurveyError(f"{where}: {error.args[0]} is missing") from None
-    except (re.error, TypeError) as error:
-        raise SurveyError(f"{where}: pattern {raw.get('pattern')!r}: {error}") from None
+    except (re.error, RecursionError, OverflowError) as error:
+        shown = shortened(repr(raw.get("pattern")))
+        raise SurveyError(f"{where}: pattern {shown}: {error}") from None
+    except TypeError:
+        raise SurveyError(f"{where}: pattern is a text, in quotes") from None
     if rule.origin not in _ORIGINS:
         raise SurveyError(f"{where}: origin is {' or '.join(_ORIGINS)}")
     if not isinstance(rule.result, str if result == "class" else bool):
-        raise SurveyError(f"{where}: {result} cannot be {rule.result!r}")
+        raise SurveyError(f"{where}: {result} cannot be {shortened(repr(rule.result))}")
     if (rule.below is not None or rule.at_least is not None) and pattern.groups != 1:
         raise SurveyError(f"{where}: below and at_least need a pattern that captures one number")
     return rule

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from lake.errors import SurveyError
+from lake.paths import shortened
 from lake.store import Lake
 from lake.tables import TABLES
 from lake.vocabulary import Vocabulary
@@ -294,44 +295,74 @@ def _load(path: Path) -> Query:
         return Query(path.stem, path, sql, first.removeprefix("--").strip())
     try:
         raw = tomllib.loads(_read(contract))
-        columns = raw.get("columns", {})
+    except (ValueError, RecursionError) as error:  # not TOML, or too deep or long for it
+        raise SurveyError(f"{contract}: {error}") from error
+    try:
         return Query(
             name=path.stem,
             path=path,
             sql=sql,
-            answers=raw["answers"],
+            answers=_text(raw, "answers"),
             parameters=tuple(
-                _parameter(name, entry) for name, entry in raw.get("parameters", {}).items()
+                _parameter(name, entry) for name, entry in _table(raw, "parameters").items()
             ),
             columns=tuple(
-                ResultColumn(name, kind, unit, meaning)
-                for name, (kind, unit, meaning) in columns.items()
+                ResultColumn(name, *_texts(f"column {name}", entry, 3))
+                for name, entry in _table(raw, "columns").items()
             ),
-            key=tuple(raw.get("key", ())),
-            checks=raw.get("checks", {}),
+            key=tuple(_texts("key", raw.get("key", []))),
+            checks={name: _text(_table(raw, "checks"), name) for name in _table(raw, "checks")},
         )
-    except tomllib.TOMLDecodeError as error:
-        raise SurveyError(f"{contract}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise SurveyError(
-            f"{contract}: not a contract of a query ({error!r}); it has answers, [parameters.NAME] "
+            f"{contract}: not a contract of a query ({error}); it has answers, [parameters.NAME] "
             "with kind and meaning, [columns] with NAME = [type, unit, meaning], key and [checks]"
         ) from error
 
 
-def _parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
-    values = entry.get("values", ())
-    if entry["kind"] not in _KINDS:
+def _parameter(name: str, entry: Any) -> Parameter:
+    if not isinstance(entry, dict):
+        raise ValueError(f"parameter {name} is a table")
+    kind, values = _text(entry, "kind"), entry.get("values", [])
+    if kind not in _KINDS:
         raise ValueError(f"parameter {name}: kind is one of {', '.join(_KINDS)}")
-    if isinstance(values, str) and values not in ("bits", "classes", *_KEYS):
-        raise ValueError(f"parameter {name}: no values {values!r}")
+    if isinstance(values, str):
+        if values not in ("bits", "classes", *_KEYS):
+            raise ValueError(f"parameter {name}: no values {shortened(values)!r}")
+    else:
+        values = tuple(_texts(f"parameter {name}: values", values))
     return Parameter(
         name=name,
-        kind=entry["kind"],
-        meaning=entry["meaning"],
-        default=entry.get("default"),
-        values=values if isinstance(values, str) else tuple(values),
+        kind=kind,  # type: ignore[arg-type]
+        meaning=_text(entry, "meaning"),
+        default=_text(entry, "default") if "default" in entry else None,
+        values=values,
     )
+
+
+def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    entry = raw.get(name, {})
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name} is a table")
+    return entry
+
+
+def _text(raw: Mapping[str, Any], name: str) -> str:
+    if name not in raw:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(raw[name], str):
+        raise ValueError(f"{name} is a text, in quotes")
+    return str(raw[name])
+
+
+def _texts(what: str, entry: Any, number: int | None = None) -> list[str]:
+    if (
+        not isinstance(entry, list)
+        or not all(isinstance(word, str) for word in entry)
+        or len(entry) != (number or len(entry))
+    ):
+        raise ValueError(f"{what} is a list of {number or 'some'} texts")
+    return entry
 
 
 def _read(path: Path) -> str:
@@ -339,5 +370,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SurveyError(f"{path}: no such file; a query is a .sql file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SurveyError(f"{path}: cannot be read ({error})") from error
+    except UnicodeDecodeError:
+        raise SurveyError(f"{path}: cannot be read: it is not UTF-8") from None
+    except OSError as error:
+        raise SurveyError(f"{path}: cannot be read: {error.strerror or error}") from error

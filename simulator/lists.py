@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lake.outputs import write_output_text
 from simulator.camera import CCDS
 from simulator.conditions import Exposure, Settings
 
@@ -118,7 +119,7 @@ def write_lists(
     folder = directory / "delve" / "y00"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [directory / "decam-bad_expid.txt"]
-    paths[0].write_text("\n".join(decam) + "\n")
+    write_output_text(paths[0], "\n".join(decam) + "\n")
     for old in folder.glob("*-y00.txt"):
         old.unlink()
     for name, lines in sorted(delve.items()):
@@ -129,6 +130,6 @@ def write_lists(
             else "#date     expnum ccd id ccdnum"
         )
         path = folder / name
-        path.write_text("\n".join([heading, *lines]) + "\n")
+        write_output_text(path, "\n".join([heading, *lines]) + "\n")
         paths.append(path)
     return listed, paths

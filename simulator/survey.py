@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lake.errors import SurveyError
+from lake.outputs import write_output_text
 from simulator.camera import CCDS
 from simulator.conditions import Exposure, Settings, good_conditions, nights
 from simulator.defects import inject
@@ -163,7 +164,7 @@ def _claim(directory: Path, settings: Settings, seed: int) -> None:
             f"{directory / 'images'} is not empty and was not simulated here; "
             "choose another directory"
         )
-    record.write_text(mine)
+    write_output_text(record, mine)
 
 
 def _write_all(

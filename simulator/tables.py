@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lake.outputs import write_output
 from simulator.camera import CCDS, PIXEL_SCALE
 from simulator.conditions import BANDS, SATURATION, Exposure, Settings
 from simulator.files import PLVER, Measured
@@ -169,10 +171,14 @@ def ccd_table(
 
 
 def write_ccd_table(path: Path, table: np.ndarray) -> None:
-    """Write the survey-ccds table as FITS (gzipped where the name says so)."""
-    path.unlink(missing_ok=True)
-    with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        fits.write(table, extname="survey-ccds")
+    """Write the survey-ccds table as FITS (gzipped where the name says so), whole or not at all."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        with fitsio.FITS(str(part), "rw", clobber=True) as fits:
+            fits.write(table, extname="survey-ccds")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_truth(
@@ -232,8 +238,10 @@ def write_truth(
             for num in defect.ccdnums
         )
     ccd_path, exposure_path = directory / "truth.parquet", directory / "truth-exposures.parquet"
-    pq.write_table(pa.Table.from_pylist(ccd_rows, schema=_CCD_TRUTH), ccd_path)
-    pq.write_table(pa.Table.from_pylist(exposure_rows, schema=_EXPOSURE_TRUTH), exposure_path)
+    of_ccds = pa.Table.from_pylist(ccd_rows, schema=_CCD_TRUTH)
+    of_exposures = pa.Table.from_pylist(exposure_rows, schema=_EXPOSURE_TRUTH)
+    write_output(ccd_path, lambda file: pq.write_table(of_ccds, file))
+    write_output(exposure_path, lambda file: pq.write_table(of_exposures, file))
     return ccd_path, exposure_path
 
 

@@ -83,3 +83,14 @@ def test_a_wide_table_is_whole_in_a_pipe_and_cut_on_a_screen(
     shown = capsys.readouterr().out
     assert shown.count("word") + 29 == 40
     assert "… 29 more columns: select those that matter, or --format csv" in shown
+
+
+def test_no_cell_or_name_of_a_column_drives_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = pa.table({"a\x1b[2J": ["\x1b[31mred", "\u202eevil", "[bold]plain[/]", "two\nlines"]})
+    emit(rows, title="[/]\x07title")
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("\x1b\x07\u202e")
+    assert r"\x1b[31mred" in shown and r"\u202eevil" in shown and "[bold]plain[/]" in shown
+    assert r"[/]\x07title" in shown
