@@ -122,10 +122,14 @@ def ingest_images(
     files = _find(folder, pattern)
     settings = {"release": release, "camera": camera}
     known = _known(lake, release, settings, files)
+    outlived = set() if force or prune else _outlived(lake, release, files, known)
     changed = [
         file
         for file in files
-        if force or prune or known.get(file.name, _Known()).versions != {file.version}
+        if force
+        or prune
+        or file.name in outlived
+        or known.get(file.name, _Known()).versions != {file.version}
     ]
     summary = ImageSummary(len(files), len(files) - len(changed))
     done = 0
@@ -224,6 +228,27 @@ def _known(
                 name = split_reference(reference)[1]
                 known.setdefault(names.get(name, name), _Known()).versions.add(version)
     return known
+
+
+def _outlived(
+    lake: Lake, release: str, files: Sequence[_File], known: Mapping[str, _Known]
+) -> set[str]:
+    """Return the files without a row whose night has rows of a file that is not there any more.
+
+    A file that was renamed and has its name again gives its rows once more.
+    """
+    nights: dict[Key, list[_File]] = {}
+    for file in files:
+        for night in known.get(file.name, _Known()).nights:
+            nights.setdefault(night, []).append(file)
+    found = set()
+    for night, here in nights.items():
+        rows = lake.read("ccds", _keys(release, night), ["table_file"])
+        sources = set(rows["table_file"].to_pylist())
+        silent = {file.name for file in here if file.source not in sources}
+        if silent and not all(Path(source).exists() for source in sources):
+            found |= silent
+    return found
 
 
 # Reading ----------------------------------------------------------------------------------------

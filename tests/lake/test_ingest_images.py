@@ -239,6 +239,18 @@ def test_a_file_that_is_cut_between_ccds_is_told(lake: Lake, tmp_path: Path) -> 
     assert ingest_images(lake, tmp_path, "new").ccds == 2 and failures(lake) == []
 
 
+def test_a_file_that_has_its_name_again_gives_its_rows_again(lake: Lake, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    image = write_image(folder / "a.fits")
+    ingest_images(lake, folder, "new", pattern="*.fits")
+    for name in ("b", "a"):
+        image = image.rename(folder / f"{name}.fits")
+        ingest_images(lake, folder, "new", pattern="*.fits")
+        assert {row["image_filename"] for row in rows(lake)} == {f"{name}.fits"}
+    again = ingest_images(lake, folder, "new", pattern="*.fits")
+    assert again.unchanged_files == 1 and again.partitions == 0
+
+
 def test_a_file_that_breaks_later_takes_nothing_away(lake: Lake, tmp_path: Path) -> None:
     write_image(tmp_path / "a_ooi.fits")
     broken = write_image(tmp_path / "b_ooi.fits", EXPNUM=1001)
