@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,8 +100,13 @@ def save_model(
     estimator: Pipeline,
     judge: ExposureJudge | None,
     card: Mapping[str, Any],
+    first: Callable[[Model], object] = lambda _: None,
 ) -> Model:
-    """Commit a model and return it; the same estimator and card give the same bytes."""
+    """Commit a model and return it; the same estimator and card give the same bytes.
+
+    `first` commits what belongs to the model, before the model is there: a run that ends in between
+    finds no model of that name, and is repeated.
+    """
     import skops.io
 
     parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.estimators}
@@ -110,7 +115,10 @@ def save_model(
         EXPOSURES: None if judge is None else judge.to_dict(card["classes"]),
         "name": name,
     }
-    saved = write_model(lake, name, _canonical(skops.io.dumps(parts)), complete)
+    archive = _canonical(skops.io.dumps(parts))
+    saved = write_model(
+        lake, name, archive, complete, lambda card: first(Model(name, estimator, judge, card))
+    )
     return Model(name, estimator, judge, saved)
 
 

@@ -181,9 +181,17 @@ def train(
     card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
     card["rounds"] = merged_rounds(lake)
     former = stored_identity(lake, model)
-    saved = save_model(lake, model, estimator, judges, card)
-    beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
-    keep_holdouts(lake, saved, test, None if split == IMAGE else beside)
+    beside = None
+    if split != IMAGE:
+        beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
+    saved = save_model(
+        lake,
+        model,
+        estimator,
+        judges,
+        card,
+        first=lambda trained: keep_holdouts(lake, trained, test, beside),
+    )
     return TrainSummary(
         model=saved,
         n_train=len(learn),

@@ -97,10 +97,10 @@ def diff(
         Path | None, typer.Option(metavar="PATCH", help="File for the patch.")
     ] = None,
 ) -> None:
-    """The change to the list as a patch, for `git apply` or `patch -p0`.
+    r"""The change to the list as a patch, for `git apply` or `patch -p0`.
 
     Lines that do not change stay as they are, byte for byte; what is listed is not added again.
-    A line that is added says its class and where it comes from, `Wonky [survey-qa: model M, 62 of
+    A line that is added says its class and where it comes from, `Wonky \[survey-qa: model M, 62 of
     62 CCDs]`, so that no model ever learns from it as from a person's word.
     """
     from lake.list_diff import make_diff

@@ -74,18 +74,26 @@ def stored_identity(lake: Lake, name: str) -> str | None:
         return None
 
 
-def write_model(lake: Lake, name: str, archive: bytes, card: Mapping[str, Any]) -> dict[str, Any]:
+def write_model(
+    lake: Lake,
+    name: str,
+    archive: bytes,
+    card: Mapping[str, Any],
+    first: Callable[[dict[str, Any]], object],
+) -> dict[str, Any]:
     """Commit a model and return its card as it can be read back.
 
     Parameters
     ----------
     archive : zip archive of the estimator.
     card : what describes it, without the hash of the file.
+    first : called with the whole card before the model is there, to commit what belongs to it.
     """
     folder = model_folder(lake, name)
     covered = {key: value for key, value in card.items() if key not in _OUTSIDE}
     content = _with_member(archive, _INSIDE, _to_json(covered))
     text = _to_json({**card, "sha256": hashlib.sha256(content).hexdigest()})
+    first(json.loads(text))
     write_atomically(folder / _NEXT_CARD, lambda path: _write(path, text))
     write_atomically(folder / MODEL_FILE, lambda path: _write(path, content))
     (folder / _NEXT_CARD).replace(folder / MODEL_CARD)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_no_kill_full_disk_or_missing_input_takes_anything_away() -> None:
     # In a process of its own, whose threads are its own: trials are forked.
-    words = "--kills 8 --full 4 --inputs 4 --crowds 1 --workers 1".split()
+    words = ["--kills", "8", "--full", "4", "--inputs", "4", "--crowds", "1", "--workers", "1"]
     run = subprocess.run(
         [sys.executable, "-m", "tests.campaign", *words],
         cwd=ROOT,
