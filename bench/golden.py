@@ -1,6 +1,6 @@
 """Time a lake's daily commands with nothing to do, beside another version of this program.
 
-``python -m bench.golden FOLDER --before CHECKOUT [--nights 360]``: one survey is ingested,
+``python -m bench.golden FOLDER --before CHECKOUT [--nights 440]``: one survey is ingested,
 embedded, labelled, trained on and predicted by each version into a lake of its own, six partitions
 a night; then ``embed``, ``status`` and ``merge-labels`` with nothing to do run by turns. Whole
 processes are timed, since that is what a user waits for.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def run(checkout: Path, lake: Path, words: str, survey: Path) -> float:
         [sys.executable, "-c", _CALL, "--lake", str(lake), *arguments],
         env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         check=True,
     )
     return time.perf_counter() - began
@@ -55,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.golden", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--before", type=Path, required=True, help="checkout of another version")
-    parser.add_argument("--nights", type=int, default=360)
+    parser.add_argument("--nights", type=int, default=440)
     parser.add_argument("--runs", type=int, default=5)
     asked = parser.parse_args()
     survey = asked.folder / "survey"
@@ -70,7 +72,9 @@ def main() -> None:
                 run(checkout, lake, words, survey)
         print(f"{name}: {sum(1 for _ in lake.rglob('part-*.parquet')):,} partitions")
     # A lake of the version before, as this one opens it.
-    versions_of_lakes = [("before", "before"), ("now", "now"), ("now", "before")]
+    if not (asked.folder / "opened.lake").exists():
+        shutil.copytree(asked.folder / "before.lake", asked.folder / "opened.lake")
+    versions_of_lakes = [("before", "before"), ("now", "now"), ("now", "opened")]
     for words in TIMED:
         seconds: dict[tuple[str, str], list[float]] = {one: [] for one in versions_of_lakes}
         for _ in range(asked.runs):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.embed import PartitionOption
-from cli.model import Classifier, Context, Split
+from cli.model import Classifier, Context, Split, TrustOwnLines
 from cli.output import Format, FormatOption, OutputOption, emit, rows_output
 from cli.session import LARGEST_SEED, progress, say, session
 
@@ -94,6 +94,7 @@ def compare(
     good: Annotated[int, typer.Option(help="Good CCD images in the sample.")] = 10_000,
     max_ebv: Annotated[float, typer.Option(help="E(B-V) limit of the sample, mag.")] = 0.04,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First of the seeds.")] = 0,
+    trust_own_lines: TrustOwnLines = False,
     workers: Annotated[
         int | None, typer.Option(help="Processes; when not given, one a core.")
     ] = None,
@@ -134,6 +135,7 @@ def compare(
             test_fraction=test_fraction,
             good=good,
             max_ebv=max_ebv,
+            trust_own_lines=trust_own_lines,
             min_probability=min_probability,
             n_seeds=seeds,
             seed=seed,

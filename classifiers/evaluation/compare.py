@@ -223,6 +223,7 @@ def compare(
     nights: Sequence[str] | None = None,
     good: int = 10_000,
     max_ebv: float = 0.04,
+    trust_own_lines: bool = False,
     split: str = "night",
     test_fraction: float = 0.3,
     min_probability: float = 0.9,
@@ -238,7 +239,8 @@ def compare(
 
     Parameters
     ----------
-    release, sources, nights, good, max_ebv, split, test_fraction : as for `classifiers.train`.
+    release, sources, nights, good, max_ebv, trust_own_lines, split, test_fraction : as for
+        `classifiers.train`.
     min_probability : the cut at which coverage and the second scores by class are given.
     n_seeds : how many divisions; `seed` is the first, and decides which CCDs are drawn.
     workers : processes; the cores that there are when None. The result does not depend on it.
@@ -254,7 +256,7 @@ def compare(
         if value is not None and value < 1:
             raise SurveyError(f"{option} {value}: give 1 or more")
     drawn: dict[str, Any] = {"release": release, "sources": sources, "nights": nights}
-    drawn |= {"good": good, "max_ebv": max_ebv, "seed": seed}
+    drawn |= {"good": good, "max_ebv": max_ebv, "seed": seed, "trust_own_lines": trust_own_lines}
     read = {one.features: read_sample(lake, one.features, **drawn) for one in contenders}
     samples, n_left_out = _same_ccds(read)
     seeds = range(seed, seed + n_seeds)

@@ -177,6 +177,7 @@ def _other_divisions(
         nights=training["nights"],
         good=training["good"],
         max_ebv=training["max_ebv"],
+        trust_own_lines=training.get("trust_own_lines", False),
         split=split["by"],
         test_fraction=split["test_fraction"],
         min_probability=cut,

@@ -17,6 +17,7 @@ from embedders.engine import Event, run
 from embedders.plan import STAGE
 from lake.errors import SurveyError
 from lake.store import Lake
+from queries.status import lake_status
 from tests.embedders.doubles import Mean, MeanOnDevice
 from tests.embedders.skies import NAMES, image_name, make, write_image, write_rows
 
@@ -266,6 +267,8 @@ def test_vectors_of_other_settings_never_mix(survey: Lake, images: Path) -> None
     assert (summary.n_images, summary.n_apart, summary.n_behind) == (8, 8, 12)
     assert [p["night"] for p in survey.partitions("embeddings")] == ["20140101"]
     assert before.items() <= content(survey).items()
+    of = {row["of"]: row["rows"] for row in lake_status(survey).to_pylist()}
+    assert of["embedder=mean"] == 12 and of["embedder=mean, pending"] == 8
     # The tasks of one array job each redo a share.
     for share in ("1/2", "2/2"):
         run(survey, Mean(version=2), images, workers=1, partitions=[share], force=True)
