@@ -3,9 +3,9 @@
 Simulates a survey of 624 exposures on 24 nights, three in five with a defect, and more ghosts than
 of any other (their strengths as by default: two fifths cannot be seen, and half of the rest lie
 below twice what can). The lists name what they name, errors included. The judge of exposures
-(`classifiers.judge`) learns from them, once with the vectors of CCDs alone and once with those of
-the focal plane too; each night is judged by one that has not seen it, so that every ghost counts.
-Beside it stands the vote of CCDs, each on its own: their mean probability of a ghost.
+(`classifiers.exposures.classifier`) learns from them, once with the vectors of CCDs alone and once
+with those of the focal plane too; each night is judged by one that has not seen it, so that every
+ghost counts. Beside it stands the vote of CCDs, each on its own: their mean probability of a ghost.
 
 Against the truth: the recall of ghosts among all exposures at equal precision, with 95 % intervals
 over nights drawn with replacement, and the difference between the two on the same draws. What is in
@@ -21,15 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from classifiers.division import fit_part
-from classifiers.inputs.exposures import describe
-from classifiers.inputs.features import Features
-from classifiers.inputs.sample import Sample, read_sample
-from classifiers.inputs.vectors import embedded_nights, in_chunks, read_vectors
-from classifiers.judge import learn_judge
+from classifiers.estimators.fit import fit_part
+from classifiers.exposures.classifier import learn_judge
+from classifiers.exposures.features import describe
+from classifiers.sample.features import Features
+from classifiers.sample.sample import Sample, read_sample
+from classifiers.sample.vectors import embedded_nights, in_chunks, read_vectors
 from embedders.engine import run as embed
-from lake.ingest_ccds import ingest
-from lake.ingest_reports import ingest_reports
+from ingest.ccds import ingest
+from ingest.reports import ingest_reports
 from lake.store import Lake, Partition, read_file
 from queries.merge_labels import merge_labels
 from simulator.conditions import CLASSES, Settings

@@ -2,11 +2,11 @@
 
     python -m bench.logistic [--vectors 1000000] [--sklearn 20000]
 
-One fit of `classifiers.logistic.LogisticProbe` to vectors of 768 dimensions in 12 classes that
-overlap, with its seconds, steps, peak memory and accuracy on vectors it has not seen. Beside it, in
-the same run, scikit-learn's ``LogisticRegression(solver="lbfgs")`` on the standardised vectors: on
-a subsample, since on all of them it would need several times the memory; both are fitted to that,
-to the same tolerance, and have to agree.
+One fit of `classifiers.estimators.logistic.LogisticProbe` to vectors of 768 dimensions in 12
+classes that overlap, with its seconds, steps, peak memory and accuracy on vectors it has not seen.
+Beside it, in the same run, scikit-learn's ``LogisticRegression(solver="lbfgs")`` on the
+standardised vectors: on a subsample, since on all of them it would need several times the memory;
+both are fitted to that, to the same tolerance, and have to agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from classifiers.logistic import LogisticProbe
+from classifiers.estimators.logistic import LogisticProbe
 
 DIMENSION, CLASSES = 768, 12
 #: What a million may take.

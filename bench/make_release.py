@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from badlist.format import parse_bad_list, read_bad_list
+from ingest.delve_lists import parse_delve_text
+from ingest.inspection_tables import parse_inspection_table, read_inspection_csv
 from lake.cameras import DECAM_CCDS, DECAM_NAMES
-from lake.list_delve import parse_delve_text
-from lake.list_inspection import parse_inspection_table, read_inspection_csv
-from lake.lists import parse_bad_list, read_bad_list
 
 #: DECam exposures of DR10; 60 or 61 CCDs of each make 15.6 million rows.
 N_EXPOSURES = 256_701

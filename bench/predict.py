@@ -27,10 +27,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
 from bench import made
-from classifiers import estimators
-from classifiers.inputs.features import Layout
-from classifiers.inputs.vectors import in_chunks
+from classifiers.estimators import registry as estimators
 from classifiers.model import save_model
+from classifiers.sample.features import Layout
+from classifiers.sample.vectors import in_chunks
 from lake.record import digest
 from lake.store import Lake
 

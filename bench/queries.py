@@ -100,7 +100,7 @@ def make_table(table: Path, scale: float, lists: Path) -> int:
 
 def ingest_ccds(root: Path, table: Path) -> int:
     """Ingest a CCD table."""
-    from lake.ingest_ccds import ingest
+    from ingest.ccds import ingest
     from lake.store import Lake
 
     summary = ingest(Lake(root, create=True), [table], RELEASE)
@@ -109,7 +109,7 @@ def ingest_ccds(root: Path, table: Path) -> int:
 
 def ingest_lists(root: Path, lists: Path) -> int:
     """Ingest all real lists."""
-    from lake.ingest_reports import ingest_reports
+    from ingest.reports import ingest_reports
     from lake.store import Lake
 
     lake = Lake(root)

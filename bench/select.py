@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from classifiers import estimators
-from classifiers.evaluation.metrics import score
-from classifiers.inputs.features import Features, Layout
-from classifiers.inputs.vectors import embedded_nights, read_vectors
-from classifiers.selection import som, strategies
-from classifiers.selection.ensemble import class_shares, fit_ensemble
+from classifiers.active_learning import som, strategies
+from classifiers.active_learning.ensemble import class_shares, fit_ensemble
+from classifiers.estimators import registry as estimators
+from classifiers.sample.features import Features, Layout
+from classifiers.sample.vectors import embedded_nights, read_vectors
+from classifiers.validation.metrics import score
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ class Pool:
 def simulated(folder: Path, seed: int, nights: int, exposures: int, classifier: str) -> Pool:
     """Return a simulated survey's CCDs as a classifier sees them, from `folder` if it has them."""
     from embedders.engine import run as embed
-    from lake.ingest_ccds import ingest
+    from ingest.ccds import ingest
     from simulator.conditions import Settings
     from simulator.survey import simulate
 
@@ -170,7 +170,7 @@ def by_lot(seed: int) -> Callable[[Pool, Pool, estimators.Pipeline], np.ndarray]
 def by_strategy(
     name: str, outlier_step: bool, classifier: str, n_models: int, seed: int
 ) -> Callable[[Pool, Pool, estimators.Pipeline], np.ndarray]:
-    """Return a choice by a strategy of `classifiers.selection`, as `select` makes it."""
+    """Return a choice by a strategy of `classifiers.active_learning`, as `select` makes it."""
 
     def choose(labelled: Pool, open_: Pool, estimator: estimators.Pipeline) -> np.ndarray:
         points = estimator[:-1].transform(open_.vectors)

@@ -26,7 +26,7 @@ from embedders.readers import Readers, cores
 from embedders.tasks import FileTask
 from embedders.torch_embedder import PRECISIONS, quiet
 from embedders.vectors import read_vectors
-from lake.images import open_images, read_ccd
+from images.pixels import open_images, read_ccd
 from lake.record import Record
 from lake.store import Lake
 

@@ -6,6 +6,7 @@ How they lie on disk, and how a card that was changed is found out, is `lake.mod
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from classifiers.estimators import GOOD_FIRST, TYPES, probabilities
-from classifiers.inputs.features import Features
-from classifiers.inputs.vectors import in_chunks, joined, vector_settings
-from classifiers.judge import ExposureJudge
+from classifiers.estimators.registry import GOOD_FIRST, TYPES, probabilities
+from classifiers.exposures.classifier import ExposureClassifier
+from classifiers.sample.features import Features
+from classifiers.sample.vectors import in_chunks, joined, vector_settings
 from lake.errors import SurveyError
 from lake.model_files import model_folder, model_identity, read_model, write_model
 from lake.paths import MODEL_FILE
@@ -35,7 +36,7 @@ class Model:
 
     name: str
     estimator: Pipeline
-    judge: ExposureJudge | None
+    judge: ExposureClassifier | None
     card: Mapping[str, Any]
 
     @property
@@ -98,7 +99,7 @@ def save_model(
     lake: Lake,
     name: str,
     estimator: Pipeline,
-    judge: ExposureJudge | None,
+    judge: ExposureClassifier | None,
     card: Mapping[str, Any],
     first: Callable[[Model], object] = lambda _: None,
 ) -> Model:
@@ -128,14 +129,15 @@ def load_model(lake: Lake, name: str) -> Model:
     Raises
     ------
     SurveyError : there is none, its file and its card do not belong together, or the file names
-        types beyond scikit-learn's and `classifiers.estimators.TYPES`; nothing of such a file is
-        executed.
+        types beyond scikit-learn's and `classifiers.estimators.registry.TYPES`; nothing of such a
+        file is executed.
     """
     import skops.io
 
     card, content = read_model(lake, name)
     path = model_folder(lake, name) / MODEL_FILE
     try:
+        content = _with_current_names(content)
         untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TYPES))
         if untrusted:
             raise SurveyError(
@@ -145,7 +147,7 @@ def load_model(lake: Lake, name: str) -> Model:
         estimator, of_exposures = parts[CCDS], parts[EXPOSURES]
         judge = None
         if of_exposures is not None:
-            judge = ExposureJudge.from_dict(of_exposures, card[EXPOSURES], card["classes"])
+            judge = ExposureClassifier.from_dict(of_exposures, card[EXPOSURES], card["classes"])
     except SurveyError:
         raise
     except Exception as error:  # whatever a hostile file provokes, the message names the file
@@ -153,6 +155,46 @@ def load_model(lake: Lake, name: str) -> Model:
     if not isinstance(estimator, Pipeline):
         raise SurveyError(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
     return Model(name, estimator, judge, card)
+
+
+#: Types whose name or module has changed, as model files of earlier versions have them.
+_FORMER_NAMES = {
+    "classifiers.boosted.BoostedTrees": "classifiers.estimators.boosted.BoostedTrees",
+    "classifiers.boosted.VectorReducer": "classifiers.estimators.boosted.VectorReducer",
+    "classifiers.forest.Deviations": "classifiers.estimators.forest.RobustZScore",
+    "classifiers.forest.TwoStep": "classifiers.estimators.forest.TwoStep",
+    "classifiers.imputer.ColumnImputer": "classifiers.estimators.imputer.ColumnImputer",
+    "classifiers.logistic.LogisticProbe": "classifiers.estimators.logistic.LogisticProbe",
+    "classifiers.neighbours.WeightedNeighbours": (
+        "classifiers.estimators.neighbours.WeightedNeighbours"
+    ),
+    "classifiers.surprise.Surprise": "classifiers.exposures.novelty.NoveltyScore",
+}
+
+
+def _with_current_names(content: bytes) -> bytes:
+    """Return a skops archive in which types have the names that they have in this version."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(parts["schema.json"])
+    nodes, is_current = [schema], True
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, list):
+            nodes += node
+        elif isinstance(node, dict):
+            nodes += node.values()
+            former = f"{node.get('__module__')}.{node.get('__class__')}"
+            if former in _FORMER_NAMES:
+                node["__module__"], node["__class__"] = _FORMER_NAMES[former].rsplit(".", 1)
+                is_current = False
+    if is_current:
+        return content
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, json.dumps(schema) if name == "schema.json" else data)
+    return result.getvalue()
 
 
 def _canonical(content: bytes) -> bytes:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from classifiers.evaluation.metrics import decide
-from classifiers.inputs.vectors import (
+from classifiers.model import Model, load_model
+from classifiers.sample.vectors import (
     NightVectors,
     embedded_nights,
     input_references,
     read_vectors,
 )
-from classifiers.model import Model, load_model
-from classifiers.progress import Progress
+from classifiers.validation.metrics import decide
 from lake.errors import SurveyError
 from lake.keeping import with_kept
+from lake.progress import Progress
 from lake.record import Record, model_reference
 from lake.shares import nights, select
 from lake.store import Lake, Partition

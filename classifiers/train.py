@@ -9,26 +9,27 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from classifiers import estimators
-from classifiers.card import model_card
-from classifiers.class_weight import NONE
-from classifiers.class_weight import parse as parse_class_weight
-from classifiers.division import SPLITS, divide, fit_part, held_out_scores, probabilities_of
-from classifiers.evaluation.holdouts import IMAGE, keep_holdouts, predicted_rows
-from classifiers.evaluation.metrics import Scores
-from classifiers.inputs.features import Features
-from classifiers.inputs.sample import Sample, read_sample
-from classifiers.judge import judge_scores, learn_judge
+from classifiers.active_learning.rounds import merged_rounds, same_nights
+from classifiers.estimators import registry as estimators
+from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.exposures.classifier import judge_scores, learn_judge
 from classifiers.model import Model, save_model
-from classifiers.progress import TitledProgress, ticker
-from classifiers.search import Search, check_search, find_settings
-from classifiers.selection.rounds import merged_rounds, same_nights
+from classifiers.registry.card import model_card
+from classifiers.sample.class_weight import NONE
+from classifiers.sample.class_weight import parse as parse_class_weight
+from classifiers.sample.features import Features
+from classifiers.sample.sample import Sample, read_sample
+from classifiers.validation.metrics import Scores, held_out_scores
+from classifiers.validation.search import Search, check_search, find_settings
+from classifiers.validation.splits import SPLITS, split_by_group
+from classifiers.validation.test_set import IMAGE, keep_holdouts, predicted_rows
 from lake.errors import SurveyError
 from lake.model_files import model_folder, stored_identity
 from lake.paths import MODEL_FILE
+from lake.progress import TitledProgress, ticker
 from lake.store import Lake
 
-#: How settings are found: the default ones are taken, or `classifiers.search`.
+#: How settings are found: the default ones are taken, or `classifiers.validation.search`.
 SEARCHES = ("none", "halving")
 #: Settings that a search draws unless told otherwise.
 CANDIDATES = 200
@@ -95,12 +96,12 @@ def train(
     embedders, context, columns : the inputs, see `inputs.features.Features`; no context means
         what suits the classifier (`estimators.CONTEXT`).
     classifier : ``knn``, the paper's, or another of `estimators.CLASSIFIERS`.
-    judge : whether to learn to judge whole exposures too (`classifiers.judge`); None for what suits
-        the classifier: ``two-step`` does.
+    judge : whether to learn to judge whole exposures too (`classifiers.exposures.classifier`); None
+        for what suits the classifier: ``two-step`` does.
     search : ``none`` for the default settings, the paper's; ``halving`` to find better ones of
-        `candidates` on the side that is learned from (`classifiers.search`), over `workers`
-        processes.
-    class_weight : how much each class counts, see `classifiers.class_weight`.
+        `candidates` on the side that is learned from (`classifiers.validation.search`), over
+        `workers` processes.
+    class_weight : how much each class counts, see `classifiers.sample.class_weight`.
     test_fraction : share of the sample that is held out.
     held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
         scores before and after a round of inspection are of the same nights.
@@ -129,7 +130,7 @@ def train(
     sample = read_sample(lake, features, release=release, seed=seed, **drawn)
     tick()
     if held_out_like is None:
-        held_out = divide(sample, split, test_fraction, seed)
+        held_out = split_by_group(sample, split, test_fraction, seed)
     else:
         split, held_out = "night", same_nights(lake, sample, held_out_like)
     learn, test = sample.take(~held_out), sample.take(held_out)
@@ -158,11 +159,11 @@ def train(
         judges = learn_judge(lake, learn, fit, seed)
     tick()
     cuts = sorted({0.0, min_probability})
-    scores = held_out_scores(test, probabilities_of(estimator, test), cuts, good_first)
+    scores = held_out_scores(test, predict_proba(estimator, test), cuts, good_first)
     tick()
-    at_random = divide(sample, IMAGE, test_fraction, seed)
+    at_random = split_by_group(sample, IMAGE, test_fraction, seed)
     image_test = sample.take(at_random)
-    image_probabilities = probabilities_of(fit(sample.take(~at_random)), image_test)
+    image_probabilities = predict_proba(fit(sample.take(~at_random)), image_test)
     image_scores = held_out_scores(image_test, image_probabilities, cuts, good_first)
     tick()
     card = model_card(

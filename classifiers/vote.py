@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
-from classifiers.judged import judged_inputs, judged_votes
+from classifiers.exposures.vote import judged_inputs, judged_votes
 from classifiers.model import load_model
-from classifiers.nights import by_night
 from classifiers.predict import chosen_nights
-from classifiers.progress import Progress
+from classifiers.sample.nights import by_night
 from lake.errors import SurveyError
 from lake.keeping import with_kept
 from lake.paths import check_name
+from lake.progress import Progress
 from lake.record import Record, model_reference, table_reference
 from lake.store import Lake, Partition
 from queries.engine import run_sql
@@ -64,14 +64,14 @@ def vote(
     et al. 2026, section 3: 10 of 20), or, where `min_ccds` is given, at least so many (their code:
     more than 2, that is 3, with a probability above 0.9; here 0.9 itself counts too).
 
-    With ``learned`` the model judges the exposure at once (`classifiers.judge`), and a CCD is bad
-    when its probability of not being good is at least `min_probability`. An exposure that is
-    judged bad is so as a whole, unless its class usually strikes some CCDs only: then the list
-    names those, and where no CCD is more likely bad than good, the judgement is not confirmed and
-    falls (but stands, for the whole exposure, where no good one is as far from what is usual). One
-    with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad CCDs alone
-    names their class with `is_bad` false. The probability is that of being bad, calibrated, or
-    of being good.
+    With ``learned`` the model judges the exposure at once (`classifiers.exposures.classifier`), and
+    a CCD is bad when its probability of not being good is at least `min_probability`. An exposure
+    that is judged bad is so as a whole, unless its class usually strikes some CCDs only: then the
+    list names those, and where no CCD is more likely bad than good, the judgement is not confirmed
+    and falls (but stands, for the whole exposure, where no good one is as far from what is usual).
+    One with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad CCDs
+    alone names their class with `is_bad` false. The probability is that of being bad, calibrated,
+    or of being good.
 
     Raises
     ------

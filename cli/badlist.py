@@ -15,10 +15,10 @@ from lake.cameras import check_camera
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lake.list_diff import Addition
-    from lake.lists import Key
+    from badlist.diff import Addition
+    from badlist.format import Key
+    from badlist.proposal import Agree, CheckReport
     from lake.store import Lake
-    from queries.bad_expid import Agree, CheckReport
 
 
 CameraOption = Annotated[str, typer.Option(help="Camera whose exposures the list names.")]
@@ -103,8 +103,8 @@ def diff(
     A line that is added says its class and where it comes from, `Wonky \[survey-qa: model M, 62 of
     62 CCDs]`, so that no model ever learns from it as from a person's word.
     """
-    from lake.list_diff import make_diff
-    from lake.lists import format_key, read_bad_list
+    from badlist.diff import make_diff
+    from badlist.format import format_key, read_bad_list
 
     sources = [name for name in (model, inspections, reports) if name is not None]
     if len(sources) > 1 or (not sources and not retract):
@@ -141,7 +141,7 @@ def diff(
         )
     good: list[Key] = []
     if retract_good and inspections is not None:
-        from queries.bad_expid import good_by_inspections
+        from badlist.proposal import good_by_inspections
 
         good = good_by_inspections(session(context).lake(), inspections, agree.value, camera)
     change = make_diff(bad_list, against, additions, retract or (), good, heading, origin, camera)
@@ -169,7 +169,7 @@ def _additions(
     stale_ok: bool,
 ) -> tuple[list[Addition], str]:
     """Return what the source asked for adds, and its name for the heading."""
-    from queries import bad_expid
+    from badlist import proposal as bad_expid
 
     if model is not None:
         found = bad_expid.additions_from_votes(lake, model, ccd_probability, camera, stale_ok)
@@ -196,7 +196,7 @@ def check(
 
     With a lake that has CCD tables, also the keys that none of them knows.
     """
-    from queries.bad_expid import check as read
+    from badlist.proposal import check as read
 
     target = rows_output(context, output, form, [file])
     home = session(context)
@@ -227,7 +227,7 @@ def check(
 def _findings(report: CheckReport) -> pa.Table:
     import pyarrow as pa
 
-    from lake.lists import format_key
+    from badlist.format import format_key
 
     rows: list[tuple[int, str, str]] = []
     rows += [(n, text.strip(), f"skipped by the reader: {why}") for n, text, why in report.skipped]

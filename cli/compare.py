@@ -13,7 +13,7 @@ from cli.output import Format, FormatOption, OutputOption, emit, rows_output
 from cli.session import LARGEST_SEED, progress, say, session
 
 if TYPE_CHECKING:
-    from classifiers.evaluation.compare import Comparison
+    from classifiers.validation.compare import Comparison
 
 #: Scores, and how a table's head calls them.
 _HEADS = {
@@ -110,9 +110,9 @@ def compare(
     Each fit is kept in the table `comparisons`, so that a run that was stopped goes on. No model is
     saved: `survey-qa train` makes one of what does best.
     """
-    from classifiers.estimators import CLASSIFIERS
-    from classifiers.evaluation.compare import compare as run
-    from classifiers.evaluation.compare import contender_of, contenders_of
+    from classifiers.estimators.registry import CLASSIFIERS
+    from classifiers.validation.compare import compare as run
+    from classifiers.validation.compare import contender_of, contenders_of
 
     target = rows_output(context, output, form)
     lake = session(context).lake()

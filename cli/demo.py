@@ -12,7 +12,7 @@ from cli.output import emit
 from cli.session import progress
 
 if TYPE_CHECKING:
-    from classifiers.evaluation.exposure_scores import ExposureScores
+    from classifiers.validation.exposure_scores import ExposureScores
     from lake.store import Lake
     from simulator.survey import SimulatedSurvey
 
@@ -75,8 +75,8 @@ def _simulate(directory: Path, seed: int) -> SimulatedSurvey:
 
 
 def _ingest(lake: Lake, survey: SimulatedSurvey) -> None:
-    from lake.ingest_ccds import ingest
-    from lake.ingest_reports import ingest_reports
+    from ingest.ccds import ingest
+    from ingest.reports import ingest_reports
     from queries.merge_labels import merge_labels
 
     _command("ingest", "ccds", survey.ccd_table, "--release", RELEASE)
@@ -136,7 +136,7 @@ def _judge(lake: Lake, model: str, classifier: str, rule: str) -> tuple[str, ...
 def _score(
     lake: Lake, model: str, survey: SimulatedSurvey, nights: tuple[str, ...]
 ) -> ExposureScores:
-    from classifiers.evaluation.exposure_scores import score_exposures
+    from classifiers.validation.exposure_scores import score_exposures
 
     return score_exposures(
         lake, model, survey.truth_exposures, nights=nights, ccd_probability=CCD_PROBABILITY[model]
@@ -167,9 +167,9 @@ def _report(scores: dict[str, ExposureScores], held_out: tuple[str, ...]) -> Non
 
 
 def _diff(lake: Lake, bad_list: Path) -> None:
-    from lake.list_diff import make_diff
-    from lake.lists import read_bad_list
-    from queries.bad_expid import additions_from_votes
+    from badlist.diff import make_diff
+    from badlist.format import read_bad_list
+    from badlist.proposal import additions_from_votes
 
     model = MODELS[0][0]
     _command(

@@ -11,7 +11,7 @@ import typer
 from cli.session import finish, progress, say, session
 
 if TYPE_CHECKING:
-    from lake.ingest_reports import FileSummary
+    from ingest.reports import FileSummary
 
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when an input could not be used.")]
 Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date as well.")]
@@ -66,7 +66,7 @@ def ccds(
 
     A CCD that a table no longer has stays, and so does a value that it no longer gives.
     """
-    from lake.ingest_ccds import ingest
+    from ingest.ccds import ingest
 
     with session(context).lake(create=True) as lake, progress("reading", "rows") as shown:
         summary = ingest(
@@ -133,7 +133,7 @@ def reports(
     from the latest. One that lacks more than a tenth of the edition before counts only with
     --prune.
     """
-    from lake.ingest_reports import ingest_reports
+    from ingest.reports import ingest_reports
 
     with session(context).lake(create=True) as lake:
         summary = ingest_reports(
@@ -213,7 +213,7 @@ def images(
     strict: Strict = False,
 ) -> None:
     """Read images' headers into `ccds` and `exposures`, for nights that no CCD table covers."""
-    from lake.ingest_images import ingest_images
+    from ingest.images import ingest_images
 
     with session(context).lake(create=True) as lake, progress("reading headers", "files") as shown:
         summary = ingest_images(

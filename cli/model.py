@@ -140,8 +140,8 @@ def train(
     A model of that name is replaced only with --force; what it predicted and voted then counts as
     out of date. Lines that this program wrote into a list are no labels.
     """
-    from classifiers.evaluation.tables import score_table
     from classifiers.train import train as learn
+    from classifiers.validation.tables import score_table
 
     target = rows_output(context, output, form)
     with progress("training", "steps") as shown:
@@ -211,7 +211,7 @@ def evaluate(
     form: FormatOption = None,
 ) -> None:
     """Scores of a model on the nights it was not trained on; with --output, a report."""
-    from classifiers.evaluation.evaluate import evaluate as score
+    from classifiers.validation.evaluate import evaluate as score
 
     if images is not None and output is None:
         raise SurveyError("--images is for the report: name its folder with --output")

@@ -27,7 +27,7 @@ def models(
 
     Scores are of the CCDs that each model held out; `leak` is what a split by image would add.
     """
-    from classifiers.catalog import list_models, read_entries
+    from classifiers.registry.catalog import list_models, read_entries
 
     target = rows_output(context, output, form)
     lake = session(context).lake()

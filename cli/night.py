@@ -87,7 +87,7 @@ def night(
     from classifiers.predict import predict
     from classifiers.vote import vote
     from embedders.engine import run
-    from lake.ingest_images import ingest_images
+    from ingest.images import ingest_images
     from lake.model_files import read_card
 
     target = rows_output(context, output, form, [directory, *(images or ()), *(weights or ())])
@@ -303,7 +303,7 @@ def _folders(
     lake: Lake, release: str, nights: Iterable[Night], directory: Path, others: Sequence[Path]
 ) -> list[Path]:
     """Return the folders of the images that came in these nights, those that are still there."""
-    from lake.ingest_images import from_images
+    from ingest.images import from_images
 
     folders = dict.fromkeys([directory, *others])
     for camera, date in nights:

@@ -19,7 +19,7 @@ from lake.outputs import OutputFile
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from classifiers.selection.select import Selection
+    from classifiers.active_learning.select import Selection
     from inspector.rounds import Round
     from lake.store import Lake
 
@@ -147,7 +147,7 @@ def choose(
 ) -> tuple[Selection, Round]:
     """Make the round `name` of what a model would learn most from; of CCDs where `ccds` says so.
 
-    `options` are those of `classifiers.selection.select.select`.
+    `options` are those of `classifiers.active_learning.select.select`.
     """
     from inspector.rounds import freeze, located
 
@@ -160,7 +160,7 @@ def choose(
 
 
 def _selected(lake: Lake, model: str, count: int, options: Mapping[str, Any]) -> Selection:
-    from classifiers.selection.select import select as choose_exposures
+    from classifiers.active_learning.select import select as choose_exposures
 
     with progress("selecting", "nights") as shown:
         selection = choose_exposures(lake, model, count, progress=shown.update, **options)
@@ -234,7 +234,7 @@ def rounds(
     Models of one series hold out the same nights, and can be compared: train with
     --held-out-like.
     """
-    from classifiers.selection.history import check_plot, history, plot_history
+    from classifiers.active_learning.history import check_plot, history, plot_history
 
     target = rows_output(context, output, form)
     drawing = None

@@ -57,9 +57,9 @@ def structure(
 
     Machine formats give the classes; `survey-qa query clusters` gives the clusters.
     """
-    from classifiers.inputs.features import Features
-    from classifiers.structure.structure import SHOWN_CLUSTER
-    from classifiers.structure.structure import structure as find
+    from classifiers.maps.maps import SHOWN_CLUSTER
+    from classifiers.maps.maps import structure as find
+    from classifiers.sample.features import Features
 
     folder = folder_output(context, output)
     lake = session(context).lake()
@@ -91,7 +91,7 @@ def structure(
             f"{n_in_none:,} CCDs are in none",
         )
     if folder is not None:
-        from classifiers.structure.plots import draw_structure
+        from classifiers.maps.plots import draw_structure
 
         for path in draw_structure(found, folder):
             say(f"  {path}")
@@ -140,7 +140,7 @@ def wrong_labels(
     Good that looks bad, bad that looks good, or another class (confident learning). Reads `labels`
     and `embeddings`; changes neither, but gives a list to look at.
     """
-    from classifiers.wrong_labels.suspects import rank
+    from classifiers.label_errors.suspects import rank
 
     target = rows_output(context, output, form)
     lake = session(context).lake()
@@ -174,7 +174,7 @@ def _clusters(lake: Lake, embedder: str, method: str, more_than: int) -> tuple[p
     """Return one row for each cluster with its make-up, and how many CCDs are in none at all."""
     import pyarrow as pa
 
-    from classifiers.structure.structure import NOISE
+    from classifiers.maps.maps import NOISE
     from queries.named import run_query
 
     parameters = {"embedder": embedder, "method": method}
@@ -223,9 +223,9 @@ def _judge(
     seed: int | None,
 ) -> dict[str, Any]:
     """Return the arguments of `rank` that say by what labels are judged."""
-    from classifiers.estimators import CONTEXT
-    from classifiers.inputs.features import Features
-    from classifiers.wrong_labels.suspects import options_of_model
+    from classifiers.estimators.registry import CONTEXT
+    from classifiers.label_errors.suspects import options_of_model
+    from classifiers.sample.features import Features
 
     if (embedder is None) == (model is None):
         raise SurveyError("give --embedder, or --model to judge as a model does")

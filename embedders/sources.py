@@ -1,7 +1,7 @@
 """The image files that vectors were made of: as they were then, and whether they still are so.
 
 A file is the same when its size and time are; where these differ, its content decides
-(`lake.file_identity`), so that a lake or its images may be copied and moved.
+(`images.identity`), so that a lake or its images may be copied and moved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embedders.tasks import FileTask, Key, MosaicTask, Task
-from lake.file_identity import file_identity
+from images.identity import file_identity
 from lake.focal_plane import Layout
 from lake.record import digest
 from lake.store import file_stamp

@@ -25,7 +25,7 @@ class View:
     masked : whether pixels that the mask (``ood``) or the weights (``oow``) beside the image call
         bad come as NaN.
     height : rows that a CCD comes with, each between the two of its own that are nearest; no
-        others are decoded (see `lake.images.read_ccd`). None: the rows it has.
+        others are decoded (see `images.pixels.read_ccd`). None: the rows it has.
     """
 
     mosaic: int | None = None

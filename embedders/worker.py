@@ -20,9 +20,9 @@ import numpy as np
 from embedders.mosaic import LEVEL, Mosaic
 from embedders.sources import content_of
 from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
-from lake.damage import plain_words
+from images.damage import plain_words
+from images.pixels import open_images, read_ccd
 from lake.errors import SurveyError
-from lake.images import open_images, read_ccd
 from lake.paths import shortened
 
 #: Characters that say what is wrong with an image, at most.

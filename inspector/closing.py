@@ -18,13 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inspector.judgement import Entry, Judgement
-from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
-from inspector.names import check_inspector
-from inspector.rounds import Round, Subject, check_free, freeze, load, located, round_names
-from lake.cameras import N_CCDS, ccd_name, ccd_number
-from lake.errors import SurveyError
-from lake.list_inspection import (
+from ingest.inspection_tables import (
     CCDNAME,
     InspectionRow,
     InspectionTable,
@@ -32,6 +26,12 @@ from lake.list_inspection import (
     read_inspection_csv,
     write_inspection_csv,
 )
+from inspector.judgement import Entry, Judgement
+from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
+from inspector.names import check_inspector
+from inspector.rounds import Round, Subject, check_free, freeze, load, located, round_names
+from lake.cameras import N_CCDS, ccd_name, ccd_number
+from lake.errors import SurveyError
 from lake.record import Record, digest, table_reference
 from lake.store import Lake, write_text_atomically
 from lake.verdicts import INSPECTION, closing

@@ -18,10 +18,10 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from images.pixels import open_images, read_ccd
+from images.stretch import Stretch, grey, scale_of
 from lake.errors import SurveyError
 from lake.focal_plane import Turn
-from lake.images import open_images, read_ccd
-from lake.stretch import Stretch, grey, scale_of
 
 #: Rows read of each bin. A compressed row costs its decoding, and a quarter of the rows of a
 #: 16-fold bin still average 64 pixels; whoever wants every pixel opens the CCD.

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from images.stretch import STRETCHES, Stretch, grey, scale_of
 from inspector.cache import ImageCache
 from inspector.focal_plane import Layout, Place
 from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
 from lake.errors import SurveyError
 from lake.store import file_stamp
-from lake.stretch import STRETCHES, Stretch, grey, scale_of
 
 #: CCDs that one task reads: few, so that they appear one after another; a file is opened for each.
 CCDS_PER_TASK = 6

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from images.stretch import STRETCHES, Stretch
 from inspector.desk import SHOWN, SORTS, Desk, Refused, View, entry_json
 from inspector.focal_plane import MOSAIC_SIZE, THUMBNAIL_SIZE
 from inspector.guard import Guard
@@ -32,7 +33,6 @@ from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
 from inspector.sessions import BROWSER_AGE, SESSION_AGE, Session, Sessions
 from lake.errors import SurveyError
-from lake.stretch import STRETCHES, Stretch
 
 #: Exposures of the grid at once.
 PAGE = 50

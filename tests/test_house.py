@@ -16,24 +16,44 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "lake": set[str](),
     "queries": {"lake"},
-    "embedders": {"lake", "queries"},
-    "classifiers": {"lake", "queries"},
+    "images": {"lake"},
+    "badlist": {"lake", "queries"},
+    "ingest": {"badlist", "images", "lake", "queries"},
+    "embedders": {"images", "lake"},
+    "classifiers": {"badlist", "images", "lake", "queries"},
     "simulator": {"lake", "queries"},
-    "inspector": {"lake", "queries"},
-    "cli": {"lake", "queries", "embedders", "classifiers", "simulator", "inspector"},
+    "inspector": {"badlist", "images", "ingest", "lake", "queries"},
+    "cli": {
+        *("badlist", "classifiers", "embedders", "images", "ingest", "inspector", "lake"),
+        *("queries", "simulator"),
+    },
+}
+#: What each room of `classifiers` may import of the others.
+ROOMS = {
+    "sample": set[str](),
+    "estimators": {"sample"},
+    "exposures": {"estimators", "sample", "model"},
+    "registry": {"estimators", "sample", "validation"},
+    "validation": {"estimators", "exposures", "model", "report", "sample", "train"},
+    "report": {"validation"},
+    "active_learning": {"estimators", "model", "predict", "sample", "validation"},
+    "label_errors": {"estimators", "maps", "sample", "validation"},
+    "maps": {"estimators", "sample"},
 }
 OURS = {*ALLOWED, "bench", "tests"}
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:
-    """Yield (file, top-level module) of every import in a package."""
+    """Yield (file, module) of every import in a folder."""
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield path, alias.name.split(".")[0]
+                yield from ((path, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield path, node.module.split(".")[0]
+                names = node.module.split(".")
+                deep = len(names) == 1 and names[0] == "classifiers"
+                for alias in node.names:
+                    yield path, f"{node.module}.{alias.name}" if deep else node.module
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -43,14 +63,31 @@ def test_imports_run_one_way(package: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {module}"
         for path, module in found
-        if module in OURS - {package} - ALLOWED[package]
+        if module.split(".")[0] in OURS - {package} - ALLOWED[package]
     ]
     assert not wrong
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_classifiers_have_one_way_doors(room: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path, module in imports(f"classifiers/{room}")
+        if module.startswith("classifiers.") and module.split(".")[1] not in ROOMS[room] | {room}
+    ]
+    assert not wrong
+
+
+def test_every_folder_of_classifiers_is_a_room() -> None:
+    top = {path.stem for path in (ROOT / "classifiers").glob("*.py")} - {"__init__"}
+    assert top == {"train", "predict", "vote", "model"}
+    rooms = {path.parent.name for path in (ROOT / "classifiers").glob("*/__init__.py")}
+    assert rooms == set(ROOMS)
+
+
 def test_embedders_run_on_a_bare_node() -> None:
     wrong = {"duckdb", "polars", "typer", "rich", "sklearn", "queries"}
-    assert not [str(path) for path, module in imports("embedders") if module in wrong]
+    assert not [str(path) for path, module in imports("embedders") if module.split(".")[0] in wrong]
     wrong |= {"astropy", "galsim", "h5py", "matplotlib", "ray", "scipy", "sep"}
     code = (
         "import sys, embedders.engine, embedders.registry, embedders.dinov2, bench.stages;"

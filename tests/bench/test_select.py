@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.select import Pool, by_lot, by_strategy, divided, labels_needed, learn, ratios
-from classifiers.inputs.features import Layout
+from classifiers.sample.features import Layout
 
 LOT = [(30, 0.2), (40, 0.4), (50, 0.3), (60, 0.6)]
 

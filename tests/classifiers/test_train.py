@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.evaluation.metrics import score
 from classifiers.model import load_model
 from classifiers.train import train
+from classifiers.validation.metrics import score
 from lake.errors import SurveyError
 from lake.model_files import model_folder
 from lake.paths import MODEL_CARD, MODEL_FILE

@@ -8,7 +8,7 @@ import fitsio
 import pytest
 
 from cli.main import app, run
-from tests.lake.test_ingest_ccds import ccd_table
+from tests.ingest.test_ccds import ccd_table
 
 
 def survey_qa(*words: str) -> int:

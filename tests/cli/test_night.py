@@ -26,9 +26,9 @@ from cli.main import app, run
 from cli.night import _alone, _options
 from embedders.engine import run as embed
 from embedders.registry import Options
+from ingest.ccds import ingest
+from ingest.reports import ingest_reports
 from lake.errors import SurveyError
-from lake.ingest_ccds import ingest
-from lake.ingest_reports import ingest_reports
 from lake.record import digest
 from lake.store import Lake, Partition
 from queries.merge_labels import merge_labels

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from embedders.engine import run as embed
+from ingest.ccds import ingest
+from ingest.reports import ingest_reports
 from inspector.rounds import load
 from lake.errors import SurveyError
-from lake.ingest_ccds import ingest
-from lake.ingest_reports import ingest_reports
 from lake.store import Lake
 from queries.merge_labels import merge_labels
 from simulator.conditions import Settings

@@ -437,7 +437,7 @@ def test_the_images_may_lie_in_several_folders(survey: Lake, images: Path, tmp_p
 
 
 def test_real_images_get_statistics(tmp_path: Path, shared_data: Path) -> None:
-    from lake.ingest_ccds import ingest
+    from ingest.ccds import ingest
 
     survey = shared_data / "legacypipe" / "survey"
     lake = Lake(tmp_path / "real.lake", create=True)

@@ -350,7 +350,7 @@ def test_a_device_is_shown_focal_planes(lake: Lake, images: Path) -> None:
 
 
 def test_real_cut_outs_have_focal_planes_too(tmp_path: Path, shared_data: Path) -> None:
-    from lake.ingest_ccds import ingest
+    from ingest.ccds import ingest
 
     survey = shared_data / "legacypipe" / "survey"
     lake = Lake(tmp_path / "real.lake", create=True)

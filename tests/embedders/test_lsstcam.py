@@ -12,7 +12,7 @@ import pytest
 from embedders.engine import run
 from embedders.focal_plane import FocalPlaneEmbedder
 from embedders.statistics.focal_plane import FEATURES, FocalPlaneStatistics
-from lake.ingest_images import ingest_images
+from ingest.images import ingest_images
 from lake.store import Lake
 from tests.embedders.doubles import Mean
 from tests.embedders.test_focal_plane import Channels

@@ -11,7 +11,7 @@ import torch
 from embedders.dinov2 import Architecture, Dinov2Embedder
 from embedders.engine import run
 from embedders.focal_plane import FocalPlaneEmbedder
-from lake.ingest_ccds import ingest
+from ingest.ccds import ingest
 from lake.store import Lake
 from tests.embedders import reference
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingest.ccds import ingest
+from ingest.reports import ingest_reports
 from inspector.rounds import Round, freeze, located
-from lake.ingest_ccds import ingest
-from lake.ingest_reports import ingest_reports
 from lake.record import Record
 from lake.store import Lake
 from simulator.conditions import Settings

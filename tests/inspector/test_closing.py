@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from badlist.proposal import additions_from_inspections
+from ingest.inspection_tables import read_inspection_csv
+from ingest.reports import ingest_reports
 from inspector.closing import close, export, import_csv, inspections, judgements_of, merge_round
 from inspector.judgement import Judgement
 from inspector.rounds import Round, freeze, load, located
 from lake.errors import SurveyError
-from lake.ingest_reports import ingest_reports
-from lake.list_inspection import read_inspection_csv
 from lake.store import Lake
-from queries.bad_expid import additions_from_inspections
 from queries.engine import run_sql
 from queries.merge_labels import merge_labels
 from tests.inspector.conftest import MODEL, Survey, make_round

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from images.pixels import bin_image
+from images.stretch import STRETCHES, Stretch, grey, scale_of
 from inspector.cache import ImageCache
 from inspector.facts import Facts
 from inspector.focal_plane import THUMBNAIL_SIZE, Layout, layout
 from inspector.pixels import read_binned
 from inspector.render import NoImage, Renderer
 from inspector.rounds import Subject
-from lake.images import bin_image
-from lake.stretch import STRETCHES, Stretch, grey, scale_of
 from simulator.camera import CCDS, Camera
 from tests.inspector.conftest import Survey, make_round
 

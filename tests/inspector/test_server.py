@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient, httpx
 
+from ingest.reports import ingest_reports
 from inspector.closing import close
 from inspector.guard import MAX_BODY, is_loopback
 from inspector.keys import ACTIONS, class_keys
@@ -21,7 +22,6 @@ from inspector.rounds import Round
 from inspector.serve import IMAGES, build_app, serve
 from inspector.sessions import read_secret
 from lake.errors import SurveyError
-from lake.ingest_reports import ingest_reports
 from lake.vocabulary import Vocabulary
 from tests.inspector.conftest import Survey, make_round
 

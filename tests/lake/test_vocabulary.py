@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from badlist.format import read_bad_list
 from lake.errors import SurveyError
-from lake.lists import read_bad_list
 from lake.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.load()

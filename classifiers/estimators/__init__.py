@@ -1,0 +1,1 @@
+"""The classifiers of CCDs, their settings, and the search for better ones."""

@@ -1,1 +1,0 @@
-"""What models are worth: scores on what they have not seen, comparisons and reports."""

@@ -1,0 +1,253 @@
+"""Labels that are likely wrong: CCDs that look like another class than the lists say.
+
+Confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, 1373; arXiv:1911.00068): probabilities
+of a classifier that has not seen the night, thresholds by class, and the margin between what a
+label says and what the vectors say.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.model_selection import StratifiedGroupKFold
+
+from classifiers.estimators import knn
+from classifiers.estimators import registry as estimators
+from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.label_errors.evidence import Found, describe, read_units
+from classifiers.sample.features import Features
+from classifiers.sample.sample import Sample, read_sample
+from lake.errors import SurveyError
+from lake.model_files import read_card
+from lake.progress import Progress
+from lake.store import Lake
+
+#: What a row stands for: all CCDs of an exposure that have one label, or each CCD by itself.
+UNITS = ("exposure", "ccd")
+#: Parts into which the nights are divided; each is judged by what the others taught.
+FOLDS = 5
+#: The paper's classifier, asking more neighbours: a share of 7 tells few degrees of doubt apart.
+_KNN = {**knn.OPTIMUM, "n_neighbors": 30}
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Labels that the vectors contradict.
+
+    Attributes
+    ----------
+    rows : the most suspicious first, at most as many as asked for; see `rank`.
+    counts : how many there are in all, by ``label`` and ``suggested`` class; ``confident`` ones
+        are what confident learning holds for wrong.
+    n_judged : labels that could be judged, and `n_unjudged`: of a class on too few nights.
+    n_missing : labelled CCDs that have no usable vector.
+    """
+
+    rows: pa.Table
+    counts: pa.Table
+    n_judged: int
+    n_unjudged: int
+    n_missing: int
+
+
+def rank(
+    lake: Lake,
+    features: Features,
+    *,
+    n: int = 100,
+    by: str = "exposure",
+    classifier: str = "knn",
+    settings: Mapping[str, Any] | None = None,
+    release: str | None = None,
+    sources: Sequence[str] = (),
+    good: int = 10_000,
+    max_ebv: float = 0.04,
+    nights: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Suspects:
+    """Rank the labels of the training sample by how much the vectors contradict them.
+
+    Each CCD is judged by a classifier fitted to other nights. A label is held for wrong
+    (``confident``) when some other class has at least the probability that it usually has among
+    its own, and more than the label, or the label has less than its own usual one (section 3.1 of
+    Northcutt et al. 2021). Those come first, then others of which another class is more probable;
+    within, the smallest margin p(label) - p(suggested) first. What several lists call by several
+    classes contradicts none of them.
+
+    Columns of the rows: camera, night, expnum, ccdnum (0: the whole exposure), label, suggested,
+    p_label, p_suggested, margin, confident, kind, n_ccds (labelled CCDs that were judged
+    together), agree and agree_label (share of the nearest labelled CCDs of other nights that are
+    of the suggested class, and of the label's), nearest (these CCDs), sources and reasons (lists
+    that give the label, their words), why (all that in a sentence).
+
+    Parameters
+    ----------
+    n : rows at most.
+    by : one of `UNITS`.
+    classifier, settings : see `estimators.build`; the default is the paper's with 30 neighbours.
+    release, sources, good, max_ebv, nights : the sample, see `read_sample`.
+    seed : decides the sample, the folds, the fit, and the order of equals.
+
+    Raises
+    ------
+    SurveyError : wrong settings, or too few nights or labels to judge one part by the others.
+    """
+    _check(by, n, classifier)
+    if classifier == "knn" and settings is None:
+        settings = _KNN
+    sample = read_sample(
+        lake,
+        features,
+        release=release,
+        sources=sources,
+        good=good,
+        max_ebv=max_ebv,
+        seed=seed,
+        nights=nights,
+    )
+    chances = _out_of_fold(sample, classifier, settings, seed, progress)
+    units = read_units(lake, sample, sources, by)
+    # A class that the other nights do not have cannot be recognised there.
+    judged = ~np.isnan(chances).any(axis=1)
+    n_of_unit = np.bincount(units.member[judged], minlength=len(units.first))
+    mean = (
+        np.stack(
+            [np.bincount(units.member[judged], p, len(units.first)) for p in chances[judged].T],
+            axis=1,
+        )
+        / np.maximum(n_of_unit, 1)[:, None]
+    )
+    label = sample.labels[units.first]
+    found = contradictions(mean, label, units.given, n_of_unit > 0)
+    # Equals in an order of their own, so that early nights are not looked at first.
+    lot = np.random.default_rng(seed).permutation(len(label))
+    order = np.lexsort((lot, found.margin, ~found.confident))
+    order = order[found.suspect[order]]
+    return Suspects(
+        rows=describe(sample, units, found, n_of_unit, order[:n], seed),
+        counts=_counts(sample, label, found),
+        n_judged=int((n_of_unit > 0).sum()),
+        n_unjudged=int((n_of_unit == 0).sum()),
+        n_missing=sample.n_missing,
+    )
+
+
+def options_of_model(lake: Lake, model: str) -> dict[str, Any]:
+    """Return the arguments of `rank` with which a model was trained.
+
+    Raises `SurveyError` when there is no such model.
+    """
+    card = read_card(lake, model)
+    names = tuple(one["name"] for one in card["embedders"])
+    training = card["training"]
+    return {
+        "features": Features(names, card["context"], tuple(card["columns"])),
+        "classifier": card["classifier"],
+        "settings": card.get("settings"),
+        "seed": card["seed"],
+        **{name: training[name] for name in ("release", "sources", "good", "max_ebv", "nights")},
+    }
+
+
+def _out_of_fold(
+    sample: Sample,
+    classifier: str,
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Return class probabilities, (n, classes), each CCD's by a fit to other nights.
+
+    NaN where those nights have no CCD of its class.
+    """
+    n_nights = len(np.unique(sample.night))
+    if n_nights < 2:
+        raise SurveyError(
+            "all labelled CCDs are of one night: none can be judged by others; label more nights"
+        )
+    folds = StratifiedGroupKFold(min(FOLDS, n_nights), shuffle=True, random_state=seed)
+    chances = np.empty((len(sample), len(sample.classes)), np.float32)
+    rows = np.arange(len(sample))
+    with warnings.catch_warnings():
+        # Classes on fewer nights than folds are expected: they are as rare as they are.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = list(folds.split(rows, sample.labels, sample.night))
+    for number, (teach, judge) in enumerate(parts, start=1):
+        known = sample.take(teach)
+        estimator = fit_part(known, classifier, seed, settings)
+        chances[judge] = predict_proba(estimator, sample.take(judge))
+        strange = ~np.isin(sample.labels[judge], known.labels)
+        chances[judge[strange]] = np.nan
+        if progress is not None:
+            progress(number, len(parts))
+    if np.isnan(chances).all():
+        raise SurveyError(
+            "every class is on one night alone: none can be judged by others; label more nights"
+        )
+    return chances
+
+
+def contradictions(
+    chances: np.ndarray, label: np.ndarray, given: np.ndarray, judged: np.ndarray
+) -> Found:
+    """Compare probabilities (n, classes) with labels (n,); `given` are classes of any list."""
+    rows = np.arange(len(label))
+    p_label = np.where(given, chances, 0).sum(axis=1)
+    # How probable a class usually is where the label says it (equation 2).
+    usual = np.array(
+        [
+            chances[judged & (label == index), index].mean()
+            if (judged & (label == index)).any()
+            else np.inf
+            for index in range(chances.shape[1])
+        ]
+    )
+    others = np.where(given, -1, chances)
+    clear = np.where(chances >= usual, others, -1)
+    best = clear.argmax(axis=1)
+    p_clear = clear[rows, best]
+    stands = (p_label >= usual[label]) & (p_label >= p_clear)
+    confident = judged & (p_clear > 0) & ~stands
+    suggested = np.where(confident, best, others.argmax(axis=1))
+    p_suggested = np.maximum(others[rows, suggested], 0)
+    return Found(
+        suggested=suggested,
+        p_label=p_label,
+        p_suggested=p_suggested,
+        confident=confident,
+        suspect=judged & (confident | (p_suggested > p_label)),
+    )
+
+
+def _counts(sample: Sample, label: np.ndarray, found: Found) -> pa.Table:
+    names = np.array(sample.classes)
+    suspects = pa.table(
+        {
+            "label": names[label[found.suspect]],
+            "suggested": names[found.suggested[found.suspect]],
+            "confident": found.confident[found.suspect].astype(np.int64),
+        }
+    )
+    counts = suspects.group_by(["label", "suggested"], use_threads=False).aggregate(
+        [("confident", "sum"), ("confident", "count")]
+    )
+    counts = counts.rename_columns(["label", "suggested", "confident", "suspect"])
+    by_number = [("confident", "descending"), ("suspect", "descending")]
+    return counts.sort_by([*by_number, ("label", "ascending"), ("suggested", "ascending")])
+
+
+def _check(by: str, n: int, classifier: str) -> None:
+    if by not in UNITS:
+        raise SurveyError(f"--by {by!r}: choose one of {', '.join(UNITS)}")
+    if classifier not in estimators.CLASSIFIERS:
+        raise SurveyError(
+            f"--classifier {classifier!r}: choose one of {', '.join(estimators.CLASSIFIERS)}"
+        )
+    if n < 1:
+        raise SurveyError(f"-n {n}: give 1 or more")

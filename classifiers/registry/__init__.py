@@ -1,0 +1,1 @@
+"""The models of a lake, and the card that describes each."""

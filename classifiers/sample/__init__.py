@@ -1,0 +1,1 @@
+"""What is learned from: labelled CCDs, their vectors, context and columns."""

@@ -1,0 +1,1 @@
+"""Files of CCD images: headers, pixels, what tells one from another, how they are shown."""
