@@ -90,7 +90,9 @@ class Running:
         status = self._status()
         saved = self._read_saved()
         text = self._said.read_text(errors="replace") if self._said.exists() else ""
-        operations = int(self._counted.read_text()) if self._counted.exists() else 0
+        # The kill may have come while the count was written.
+        counted = self._counted.read_text() if self._counted.exists() else ""
+        operations = int(counted or 0)
         self._said.unlink(missing_ok=True)
         self._counted.unlink(missing_ok=True)
         return Ending(status, text, saved, time.monotonic() - self._began, operations)
