@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from classifiers.estimators.fit import fit_part
-from classifiers.exposures.classifier import learn_judge
+from classifiers.exposures.classifier import train_exposure_classifier
 from classifiers.exposures.features import describe
 from classifiers.sample.features import Features
 from classifiers.sample.sample import Sample, read_sample
@@ -120,7 +120,9 @@ def _judged(
     """Return exposures (n,) and their probabilities of a ghost (2, n) of the nights left out."""
     names = [f"{partition['camera']}/{partition['night']}" for partition in left_out]
     learn = sample.take(~sample.is_of(names))
-    judge = learn_judge(lake, learn, lambda part: fit_part(part, CLASSIFIER, seed), seed)
+    judge = train_exposure_classifier(
+        lake, learn, lambda part: fit_part(part, CLASSIFIER, seed), seed
+    )
     estimator = fit_part(learn, CLASSIFIER, seed)
     ghost, n_classes = sample.classes.index(GHOST), len(sample.classes)
     found = []

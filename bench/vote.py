@@ -97,7 +97,7 @@ def learned(root: Path, n_exposures: int, n_nights: int) -> None:
     survey = made.Survey(n_exposures, n_nights, 0.1, n_listed=max(n_nights // 10, 10))
     made.make_lake(root, survey)
     model = ("--model", _MODEL)
-    made.timed(root, "train", "--embedder", made.EMBEDDER, *model, "--judge")
+    made.timed(root, "train", "--embedder", made.EMBEDDER, *model, "--exposure-classifier")
     made.timed(root, "predict", *model)
     seconds, gib = made.timed(root, "vote", *model, "--rule", "learned", "--force")
     again, _ = made.timed(root, "vote", *model, "--rule", "learned")

@@ -32,11 +32,12 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Model:
-    """A trained classifier with its card; `judge` is of whole exposures, where there is one."""
+    """A trained classifier with its card; `exposure_classifier` is of whole exposures, where there
+    is one."""
 
     name: str
     estimator: Pipeline
-    judge: ExposureClassifier | None
+    exposure_classifier: ExposureClassifier | None
     card: Mapping[str, Any]
 
     @property
@@ -99,7 +100,7 @@ def save_model(
     lake: Lake,
     name: str,
     estimator: Pipeline,
-    judge: ExposureClassifier | None,
+    exposure_classifier: ExposureClassifier | None,
     card: Mapping[str, Any],
     first: Callable[[Model], object] = lambda _: None,
 ) -> Model:
@@ -110,17 +111,26 @@ def save_model(
     """
     import skops.io
 
-    parts = {CCDS: estimator, EXPOSURES: None if judge is None else judge.estimators}
+    parts = {
+        CCDS: estimator,
+        EXPOSURES: None if exposure_classifier is None else exposure_classifier.estimators,
+    }
     complete = {
         **card,
-        EXPOSURES: None if judge is None else judge.to_dict(card["classes"]),
+        EXPOSURES: None
+        if exposure_classifier is None
+        else exposure_classifier.to_dict(card["classes"]),
         "name": name,
     }
     archive = _canonical(skops.io.dumps(parts))
     saved = write_model(
-        lake, name, archive, complete, lambda card: first(Model(name, estimator, judge, card))
+        lake,
+        name,
+        archive,
+        complete,
+        lambda card: first(Model(name, estimator, exposure_classifier, card)),
     )
-    return Model(name, estimator, judge, saved)
+    return Model(name, estimator, exposure_classifier, saved)
 
 
 def load_model(lake: Lake, name: str) -> Model:
@@ -145,16 +155,18 @@ def load_model(lake: Lake, name: str) -> Model:
             )
         parts = skops.io.loads(content, trusted=list(TYPES))
         estimator, of_exposures = parts[CCDS], parts[EXPOSURES]
-        judge = None
+        exposure_classifier = None
         if of_exposures is not None:
-            judge = ExposureClassifier.from_dict(of_exposures, card[EXPOSURES], card["classes"])
+            exposure_classifier = ExposureClassifier.from_dict(
+                of_exposures, card[EXPOSURES], card["classes"]
+            )
     except SurveyError:
         raise
     except Exception as error:  # whatever a hostile file provokes, the message names the file
         raise SurveyError(f"{path}: not a model file ({error}); train the model again") from error
     if not isinstance(estimator, Pipeline):
         raise SurveyError(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
-    return Model(name, estimator, judge, card)
+    return Model(name, estimator, exposure_classifier, card)
 
 
 #: Types whose name or module has changed, as model files of earlier versions have them.

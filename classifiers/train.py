@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from classifiers.active_learning.rounds import merged_rounds, same_nights
 from classifiers.estimators import registry as estimators
 from classifiers.estimators.fit import fit_part, predict_proba
-from classifiers.exposures.classifier import judge_scores, learn_judge
+from classifiers.exposures.classifier import exposure_classifier_scores, train_exposure_classifier
 from classifiers.model import Model, save_model
 from classifiers.registry.card import model_card
 from classifiers.sample.class_weight import NONE
@@ -22,7 +22,7 @@ from classifiers.sample.sample import Sample, read_sample
 from classifiers.validation.metrics import Scores, held_out_scores
 from classifiers.validation.search import Search, check_search, find_settings
 from classifiers.validation.splits import SPLITS, split_by_group
-from classifiers.validation.test_set import IMAGE, keep_holdouts, predicted_rows
+from classifiers.validation.test_set import IMAGE, keep_test_set, predicted_rows
 from lake.errors import SurveyError
 from lake.model_files import model_folder, stored_identity
 from lake.paths import MODEL_FILE
@@ -79,7 +79,7 @@ def train(
     context: str | None = None,
     columns: Sequence[str] = (),
     class_weight: str = NONE,
-    judge: bool | None = None,
+    exposure_classifier: bool | None = None,
     trust_own_lines: bool = False,
     force: bool = False,
     progress: TitledProgress | None = None,
@@ -96,8 +96,8 @@ def train(
     embedders, context, columns : the inputs, see `inputs.features.Features`; no context means
         what suits the classifier (`estimators.CONTEXT`).
     classifier : ``knn``, the paper's, or another of `estimators.CLASSIFIERS`.
-    judge : whether to learn to judge whole exposures too (`classifiers.exposures.classifier`); None
-        for what suits the classifier: ``two-step`` does.
+    exposure_classifier : whether to classify whole exposures too
+        (`classifiers.exposures.classifier`); None for what suits the classifier: ``two-step`` does.
     search : ``none`` for the default settings, the paper's; ``halving`` to find better ones of
         `candidates` on the side that is learned from (`classifiers.validation.search`), over
         `workers` processes.
@@ -154,9 +154,9 @@ def train(
 
     estimator = fit(learn)
     good_first = classifier in estimators.GOOD_FIRST
-    judges = None
-    if good_first if judge is None else judge:
-        judges = learn_judge(lake, learn, fit, seed)
+    exposures = None
+    if good_first if exposure_classifier is None else exposure_classifier:
+        exposures = train_exposure_classifier(lake, learn, fit, seed)
     tick()
     cuts = sorted({0.0, min_probability})
     scores = held_out_scores(test, predict_proba(estimator, test), cuts, good_first)
@@ -179,7 +179,9 @@ def train(
         seed=seed,
         found=found,
     )
-    card["exposure_scores"] = judges and judge_scores(lake, judges, learn, test, estimator)
+    card["exposure_scores"] = exposures and exposure_classifier_scores(
+        lake, exposures, learn, test, estimator
+    )
     card["rounds"] = merged_rounds(lake)
     former = stored_identity(lake, model)
     beside = None
@@ -189,9 +191,9 @@ def train(
         lake,
         model,
         estimator,
-        judges,
+        exposures,
         card,
-        first=lambda trained: keep_holdouts(lake, trained, test, beside),
+        first=lambda trained: keep_test_set(lake, trained, test, beside),
     )
     return TrainSummary(
         model=saved,

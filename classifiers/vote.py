@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import queries
-from classifiers.exposures.vote import judged_inputs, judged_votes
+from classifiers.exposures.vote import learned_inputs, learned_votes
 from classifiers.model import load_model
 from classifiers.predict import chosen_nights
 from classifiers.sample.nights import by_night
@@ -64,19 +64,19 @@ def vote(
     et al. 2026, section 3: 10 of 20), or, where `min_ccds` is given, at least so many (their code:
     more than 2, that is 3, with a probability above 0.9; here 0.9 itself counts too).
 
-    With ``learned`` the model judges the exposure at once (`classifiers.exposures.classifier`), and
-    a CCD is bad when its probability of not being good is at least `min_probability`. An exposure
-    that is judged bad is so as a whole, unless its class usually strikes some CCDs only: then the
-    list names those, and where no CCD is more likely bad than good, the judgement is not confirmed
-    and falls (but stands, for the whole exposure, where no good one is as far from what is usual).
-    One with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds bad CCDs
-    alone names their class with `is_bad` false. The probability is that of being bad, calibrated,
-    or of being good.
+    With ``learned`` the model classifies the exposure at once (`classifiers.exposures.classifier`),
+    and a CCD is bad when its probability of not being good is at least `min_probability`. An
+    exposure that is is_bad bad is so as a whole, unless its class usually strikes some CCDs only:
+    then the list names those, and where no CCD is more likely bad than good, the judgement is not
+    confirmed and falls (but stands, for the whole exposure, where no good one is as far from what
+    is usual). One with a share `min_fraction` of bad CCDs is bad as a whole too. A vote that finds
+    bad CCDs alone names their class with `is_bad` false. The probability is that of being bad,
+    calibrated, or of being good.
 
     Raises
     ------
     SurveyError : settings out of range, a model that has predicted nothing yet, or that cannot
-        judge exposures.
+        classify exposures.
     """
     _check(rule, min_probability, min_fraction, min_ccds)
     predicted = lake.partitions("predictions", model=check_name("model", model))
@@ -101,7 +101,7 @@ def vote(
     for partition in chosen:
         inputs = {table_reference("predictions", dict(partition.keys)): partition.identity()}
         if trained is not None:
-            inputs.update(judged_inputs(lake, trained, partition))
+            inputs.update(learned_inputs(lake, trained, partition))
         record = Record(STAGE, settings, inputs)
         if force or not lake.is_current("votes", dict(partition.keys), record):
             stale.append((partition, record))
@@ -113,7 +113,7 @@ def vote(
         if trained is None:
             tables = _votes(lake, model, nights, settings)
         else:
-            tables = judged_votes(lake, trained, nights, min_probability, min_fraction)
+            tables = learned_votes(lake, trained, nights, min_probability, min_fraction)
         voted = _with_kept(lake, stale, tables, kept)
         for number, mine in enumerate(lake.write_many("votes", voted), start=1):
             n_exposures += mine.num_rows

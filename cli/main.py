@@ -22,11 +22,11 @@ from cli import (
     inspect,
     judge,
     labels,
+    maps,
     model,
     models,
     night,
     select,
-    structure,
 )
 from cli.session import Session, drop, say
 from lake.errors import SurveyError, is_text
@@ -83,7 +83,7 @@ for module in (
     model,
     models,
     compare,
-    structure,
+    maps,
     select,
     inspect,
     badlist,

@@ -78,10 +78,10 @@ def train(
             "something each."
         ),
     ] = Classifier.knn,
-    judge: Annotated[
+    exposure_classifier: Annotated[
         bool | None,
         typer.Option(
-            help="Whether to learn to judge whole exposures too, for vote --rule learned; when not "
+            help="Whether to classify whole exposures too, for vote --rule learned; when not "
             "given, two-step does."
         ),
     ] = None,
@@ -154,7 +154,7 @@ def train(
             nights=partition,
             classifier=classifier.value,
             context=vector_context.value if vector_context else None,
-            judge=judge,
+            exposure_classifier=exposure_classifier,
             columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
             class_weight=class_weight,
             split=split.value,
@@ -250,10 +250,10 @@ def predict(
 
     A CCD whose vector is gone keeps what was predicted of it.
     """
-    from classifiers.predict import predict as judge
+    from classifiers.predict import predict as run
 
     with progress("predicting", "partitions") as shown:
-        summary = judge(
+        summary = run(
             session(context).lake(),
             model,
             partitions=partition or (),
@@ -286,9 +286,7 @@ def vote(
     model: ModelOption,
     rule: Annotated[
         Rule,
-        typer.Option(
-            help="share: of bad CCDs, as published; learned: exposures at once (train --judge)."
-        ),
+        typer.Option(help="share: of bad CCDs, as published; learned: by the exposure classifier."),
     ] = Rule.share,
     min_probability: MinProbability = 0.9,
     min_fraction: MinFraction = 0.5,

@@ -291,12 +291,13 @@ def _fitting(
 
 def _rule(card: dict[str, Any], model: str, asked: Rule | None) -> str:
     """Return the rule to vote by; raises `SurveyError` for one that the model has not learned."""
-    has_judge = card["exposures"] is not None
-    if asked is Rule.learned and not has_judge:
+    has_classifier = card["exposures"] is not None
+    if asked is Rule.learned and not has_classifier:
         raise SurveyError(
-            f"model {model} cannot judge exposures; train it with --judge, or take --rule share"
+            f"model {model} cannot classify exposures; train it with --exposure-classifier, or "
+            "take --rule share"
         )
-    return asked.value if asked else "learned" if has_judge else "share"
+    return asked.value if asked else "learned" if has_classifier else "share"
 
 
 def _folders(

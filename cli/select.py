@@ -31,7 +31,7 @@ class Strategy(StrEnum):
     margin = "margin"
     least_certain = "least-certain"
     anomalous = "anomalous"
-    wrong_label = "wrong-label"
+    label_error = "label-error"
     random = "random"
 
 
@@ -57,7 +57,7 @@ def select(
         typer.Option(
             help="entropy: an ensemble's members disagree; margin: its first two classes are "
             "close; least-certain: its first class has little; anomalous: unlike the rest; "
-            "wrong-label: labelled, but the ensemble says otherwise; random: by lot."
+            "label-error: labelled, but the ensemble says otherwise; random: by lot."
         ),
     ] = Strategy.entropy,
     models: Annotated[int, typer.Option(help="Members of the ensemble.")] = 200,

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from lake import paths
 from lake.errors import SurveyError
+from lake.former import rename_tables
 from lake.record import Record, content_digest
 from lake.tables import VECTOR, Table, table
 
@@ -153,6 +154,7 @@ class Lake:
             with _writing(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             self._is_new = True
+        rename_tables(self)
 
     def __enter__(self) -> Lake:
         return self

@@ -334,7 +334,7 @@ TABLES: dict[str, Table] = {
             ),
         ),
         Table(
-            "holdouts",
+            "test_sets",
             "a labelled CCD that a model is scored with, since it has not seen it",
             ("model",),
             ("split", "camera", "expnum", "ccdnum"),
@@ -346,7 +346,7 @@ TABLES: dict[str, Table] = {
                 _EXPNUM,
                 _CCDNUM,
                 ("class", _TEXT, "", "class by its labels"),
-                ("place", _I16, "", "place of that class among the probabilities, from 1"),
+                ("class_index", _I16, "", "index of that class among the probabilities, from 1"),
                 ("weight", _F64, "", "how many CCDs it counts for in training"),
                 (
                     "predicted",

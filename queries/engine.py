@@ -40,10 +40,10 @@ REPORTS = "reports"
 #: Views that are selects from tables, each a file of its name, and the tables and earlier views
 #: that they read.
 JOINED = {
-    "scored_ccds": ("holdouts", "predictions"),
-    "scored_chances": ("holdouts", "predictions", "scored_ccds"),
-    "scored_ranks": ("holdouts", "predictions", "scored_ccds"),
-    "scored_exposures": ("holdouts", "votes"),
+    "scored_ccds": ("test_sets", "predictions"),
+    "scored_probabilities": ("test_sets", "predictions", "scored_ccds"),
+    "scored_ranks": ("test_sets", "predictions", "scored_ccds"),
+    "scored_exposures": ("test_sets", "votes"),
 }
 #: Key of a partition's notes that names the elements of its vectors.
 FEATURES = "features"

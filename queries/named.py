@@ -37,7 +37,7 @@ _KEYS = {
     "models": ("votes", "model"),
     "predicted": ("predictions", "model"),
     "searched": ("searches", "model"),
-    "scored": ("holdouts", "model"),
+    "scored": ("test_sets", "model"),
 }
 
 Value = str | int | float | list[str] | None
@@ -50,7 +50,7 @@ class Parameter:
     An empty default binds null (an empty list for a list), which every query takes for "all".
     `values` holds the allowed ones, or the name of what they are looked up in: ``bits``,
     ``classes``, ``releases``, ``models`` (those that voted), ``predicted`` (those with
-    predictions), ``scored`` (those with holdouts) or ``searched`` (those with searches).
+    predictions), ``scored`` (those with test_sets) or ``searched`` (those with searches).
     """
 
     name: str

@@ -4,8 +4,8 @@ with
 -- Few probabilities differ.
 counts as (
 
-    select class, chance, count(*) as n, count(*) filter (where is_true) as n_true
-    from scored_chances
+    select class, probability, count(*) as n, count(*) filter (where is_true) as n_true
+    from scored_probabilities
     where model = $model
     group by all
 
@@ -22,7 +22,7 @@ ranked as (
         sum(n_true) over (partition by class) as total,
         sum(n) over (partition by class) as n_scored
     from counts
-    window ranks as (partition by class order by chance desc)
+    window ranks as (partition by class order by probability desc)
 
 )
 

@@ -12,7 +12,7 @@ wrong as (
         class,
         predicted,
         probability,
-        probabilities[place] as own_probability
+        probabilities[class_index] as own_probability
     from scored_ccds
     where model = $model and is_own and predicted <> class
 

@@ -10,7 +10,7 @@ scored as (
         probability,
         -- Squared distance of all the probabilities from the truth.
         list_sum(list_transform(probabilities, lambda p: p::double * p::double))
-            - 2 * probabilities[place]::double
+            - 2 * probabilities[class_index]::double
             + 1 as distance
     from scored_ccds
     where model = $model

@@ -8,10 +8,10 @@ stepped as (
 
     select
         class,
-        least(round(chance::double * $steps), $steps)::integer as nearest,
-        nearest - (chance < (nearest / $steps::integer)::float)::integer as step,
+        least(round(probability::double * $steps), $steps)::integer as nearest,
+        nearest - (probability < (nearest / $steps::integer)::float)::integer as step,
         is_true
-    from scored_chances
+    from scored_probabilities
     where model = $model
 
 ),

@@ -5,7 +5,7 @@ with
 truth as (
 
     select model, camera, night, expnum, class
-    from holdouts
+    from test_sets
     where predicted is null
     group by model, camera, night, expnum, class
     qualify row_number() over (

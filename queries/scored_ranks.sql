@@ -7,7 +7,7 @@ counts as (
 
     select
         model,
-        probabilities[1] as good_chance,
+        probabilities[1] as good_probability,
         count(*) as n,
         count(*) filter (where class <> 'good') as n_bad
     from scored_ccds
@@ -18,7 +18,7 @@ counts as (
 
 select
     model,
-    good_chance,
+    good_probability,
     n,
     n_bad,
     (sum(n) over ranks - n)::bigint as n_before,
@@ -26,4 +26,4 @@ select
     (sum(n) over (partition by model))::bigint as total,
     (sum(n_bad) over (partition by model))::bigint as total_bad
 from counts
-window ranks as (partition by model order by good_chance)
+window ranks as (partition by model order by good_probability)

@@ -59,11 +59,11 @@ class Scorer:
             return self._anomaly(points), None
         decisions = self.ensemble.decisions(points)
         counted = None
-        if self.strategy == "wrong-label":
+        if self.strategy == "label-error":
             counted = self._out_of_bag(expnum)
         shares = class_shares(decisions, len(self.classes), counted)
-        if self.strategy == "wrong-label":
-            return strategies.wrong_label(shares, label), shares
+        if self.strategy == "label-error":
+            return strategies.label_error(shares, label), shares
         return strategies.OF_SHARES[self.strategy](shares), shares
 
     def _out_of_bag(self, expnum: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def select(
 
     Parameters
     ----------
-    strategy : one of `strategies.STRATEGIES`. ``wrong-label`` chooses among labelled CCDs, and
+    strategy : one of `strategies.STRATEGIES`. ``label-error`` chooses among labelled CCDs, and
         asks of each only the members that did not draw its exposure.
     n_models : members of the ensemble.
     outlier_step : drop CCDs in sparse cells of a self-organising map (`som`) over all of them.
@@ -139,8 +139,8 @@ def select(
         sparse = som.sparse_cells(_occupancy(lake, trained, nights, grid, tick))
 
     scorer = Scorer(trained, strategy, seed, sample, ensemble, shown)
-    seen = looked_at(lake, strategy != "wrong-label")
-    labels = scorer.labels(lake) if strategy == "wrong-label" else None
+    seen = looked_at(lake, strategy != "label-error")
+    labels = scorer.labels(lake) if strategy == "label-error" else None
     held_out = set() if held_out_too or labels is not None else set(held_out_nights(trained))
     counts = Counts(nights=len(nights))
     found: list[_Best] = []
@@ -394,7 +394,7 @@ def _why(best: _Best, i: int, scorer: Scorer, name: str) -> str:
         "margin": f"margin {1 - score:.2f}: {said}",
         "least-certain": f"least certain: {said}",
         "anomalous": f"anomaly {score:.2f}; the model says {said}",
-        "wrong-label": f"labelled {scorer.classes[best.label[i]]}, the ensemble says {said}",
+        "label-error": f"labelled {scorer.classes[best.label[i]]}, the ensemble says {said}",
     }[scorer.strategy]
     others = int(best.n_alike[i]) - 1
     return f"{head}; CCD {name}" + (

@@ -12,7 +12,7 @@ STRATEGIES = {
     "margin": "the first two classes are closest",
     "least-certain": "the first class has the least share",
     "anomalous": "an isolation forest finds it unlike the rest",
-    "wrong-label": "labelled, and the members that have not learned from it say otherwise",
+    "label-error": "labelled, and the members that have not learned from it say otherwise",
     "random": "drawn by lot, to compare with",
 }
 
@@ -34,7 +34,7 @@ def least_certain(shares: np.ndarray) -> np.ndarray:
     return 1 - shares.max(axis=1)
 
 
-def wrong_label(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def label_error(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the share of the members that do not give the label (n,), 0 to 1.
 
     Beside `classifiers.label_errors`, which asks fits that have not seen the night and compares
@@ -52,7 +52,7 @@ OF_SHARES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "least-certain": least_certain,
 }
 #: Strategies that need an ensemble.
-OF_ENSEMBLE = (*OF_SHARES, "wrong-label")
+OF_ENSEMBLE = (*OF_SHARES, "label-error")
 
 
 def lot(expnum: np.ndarray, seed: int) -> np.ndarray:

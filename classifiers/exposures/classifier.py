@@ -1,10 +1,10 @@
 """Judging a whole exposure at once: bad or not, of what class, and how probably.
 
-`classifiers.exposures.features` says what an exposure is to the judge. A forest learns from the
-labelled ones; what it says on nights that it has not seen is calibrated, so that of the exposures
-with probability 0.8 four in five are bad. An exposure farther from the good ones than any of them
-comes (`classifiers.exposures.novelty`) is at least as probably bad as such exposures were, whatever
-the forest makes of it. Which of its CCDs are bad is then read from the predictions.
+`classifiers.exposures.features` says what an exposure is to the classifier. A forest learns from
+the labelled ones; what it says on nights that it has not seen is calibrated, so that of the
+exposures with probability 0.8 four in five are bad. An exposure farther from the good ones than any
+of them comes (`classifiers.exposures.novelty`) is at least as probably bad as such exposures were,
+whatever the forest makes of it. Which of its CCDs are bad is then read from the predictions.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Calibration:
 
     def __call__(self, raw: np.ndarray, surprise: np.ndarray) -> np.ndarray:
         """Return probabilities of being bad, (n,)."""
-        chance = 1 / (1 + np.exp(-(self.slope * _log_odds(raw) + self.intercept)))
-        return np.where(surprise >= self.limit, np.maximum(chance, self.beyond), chance)
+        probability = 1 / (1 + np.exp(-(self.slope * _log_odds(raw) + self.intercept)))
+        return np.where(surprise >= self.limit, np.maximum(probability, self.beyond), probability)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ExposureClassifier:
     pipeline : forest over descriptions (n, d).
     surprise : how far they are from the good ones.
     calibration : of the probability of being bad.
-    threshold : probability of being bad from which an exposure is judged so: where F was highest
+    threshold : probability of being bad from which an exposure counts as bad: where F was highest
         on nights that were left out in turn (`_BETA`).
     extents : by class, the share of an exposure's CCDs that is usually labelled.
     """
@@ -83,9 +83,9 @@ class ExposureClassifier:
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Return (n, n_classes) float32 of descriptions (n, d)."""
-        return self.judge(vectors)[0]
+        return self.predict(vectors)[0]
 
-    def judge(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return `probabilities` of descriptions (n, d), and which are beyond what good ones show.
 
         The second is (n,) bool.
@@ -102,7 +102,7 @@ class ExposureClassifier:
 
     @property
     def estimators(self) -> dict[str, Any]:
-        """What of the judge a model file holds; the card has the rest."""
+        """What of the classifier a model file holds; the card has the rest."""
         return {"forest": self.pipeline, "surprise": self.surprise}
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class ExposureClassifier:
     def from_dict(
         cls, parts: Mapping[str, Any], card: Mapping[str, Any], classes: Sequence[str]
     ) -> ExposureClassifier:
-        """Return the judge of whose `estimators` and card `to_dict` gave the rest."""
+        """Return the classifier of whose `estimators` and card `to_dict` gave the rest."""
         return cls(
             parts["forest"],
             parts["surprise"],
@@ -130,15 +130,15 @@ class ExposureClassifier:
         )
 
 
-def learn_judge(
+def train_exposure_classifier(
     lake: Lake, sample: Sample, fit_ccds: Callable[[Sample], Pipeline], seed: int = 0
 ) -> ExposureClassifier:
-    """Learn to judge the exposures that a sample of CCDs labels.
+    """Train a classifier of the exposures that a sample of CCDs labels.
 
     Parameters
     ----------
-    fit_ccds : fits the classifier of CCDs. Nights are left out of it in turn, so that the judge
-        learns what the classes of CCDs are worth where their night was not learned from.
+    fit_ccds : fits the classifier of CCDs. Nights are left out of it in turn, so that the
+        classifier learns what the classes of CCDs are worth where their night was not learned from.
 
     Raises
     ------
@@ -148,10 +148,10 @@ def learn_judge(
     for learn, test in _folds(sample):
         estimator = fit_ccds(sample.take(learn))
         estimator_of.update(dict.fromkeys(np.unique(sample.night[test]).tolist(), estimator))
-    return fit_judge(*exposure_sample(lake, sample, estimator_of), seed)
+    return fit_exposure_classifier(*exposure_sample(lake, sample, estimator_of), seed)
 
 
-def fit_judge(
+def fit_exposure_classifier(
     sample: Sample, share: np.ndarray, n_measured: int, seed: int = 0
 ) -> ExposureClassifier:
     """Fit a classifier of exposures; calibrate it and choose its threshold on nights left out.
@@ -186,10 +186,10 @@ def fit_judge(
     )
 
 
-def judge_scores(
-    lake: Lake, judge: ExposureClassifier, learn: Sample, test: Sample, estimator: Pipeline
+def exposure_classifier_scores(
+    lake: Lake, classifier: ExposureClassifier, learn: Sample, test: Sample, estimator: Pipeline
 ) -> dict[str, Any] | None:
-    """Return how a judge does on exposures that it has not seen, as a model card holds it.
+    """Return how a classifier does on exposures that it has not seen, as a model card holds it.
 
     Against the labels: precision and recall at its threshold, the Brier score beside that of
     always telling the share of bad ones, and by bins of the probability of being bad how many
@@ -206,14 +206,14 @@ def judge_scores(
     if not len(sample):
         return None
     bad = sample.labels > 0
-    chance = 1 - judge.probabilities(sample.vectors)[:, 0].astype(np.float64)
-    judged = chance >= judge.threshold
-    place = np.minimum((chance * _BINS).astype(int), _BINS - 1)
+    probability = 1 - classifier.probabilities(sample.vectors)[:, 0].astype(np.float64)
+    is_bad = probability >= classifier.threshold
+    place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     bins = [
         {
             "from": index / _BINS,
             "exposures": int(inside.sum()),
-            "probability": float(chance[inside].mean()),
+            "probability": float(probability[inside].mean()),
             "share_bad": float(bad[inside].mean()),
         }
         for index in range(_BINS)
@@ -222,9 +222,9 @@ def judge_scores(
     return {
         "exposures": len(sample),
         "bad": int(bad.sum()),
-        "precision": float(bad[judged].mean()) if judged.any() else None,
-        "recall": float(judged[bad].mean()) if bad.any() else None,
-        "brier": float(((chance - bad) ** 2).mean()),
+        "precision": float(bad[is_bad].mean()) if is_bad.any() else None,
+        "recall": float(is_bad[bad].mean()) if bad.any() else None,
+        "brier": float(((probability - bad) ** 2).mean()),
         "brier_of_share": float(bad.mean() * (1 - bad.mean())),
         "calibration": bins,
     }
@@ -261,9 +261,9 @@ def _log_odds(share: np.ndarray) -> np.ndarray:
     return np.log(inside / (1 - inside))
 
 
-def _best_threshold(bad: np.ndarray, chance: np.ndarray) -> float:
+def _best_threshold(bad: np.ndarray, probability: np.ndarray) -> float:
     """Return the probability at which F is highest: midway to the next lower one."""
-    precision, recall, thresholds = precision_recall_curve(bad, chance)
+    precision, recall, thresholds = precision_recall_curve(bad, probability)
     weighted = _BETA**2 * precision + recall
     score = (1 + _BETA**2) * precision * recall / np.maximum(weighted, 1e-9)
     best = int(score[:-1].argmax())

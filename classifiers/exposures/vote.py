@@ -1,4 +1,4 @@
-"""The learned vote: what a model's judge says of each exposure, and which CCDs it means."""
+"""The learned vote: what the exposure classifier says of each exposure, and which CCDs it means."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _WHOLE = 0.5
 #: Least probability of being bad at which a CCD confirms that its exposure has bad ones. The list
 #: names them from the same probability on (queries/bad_expid_ccds.sql).
 _CONFIRMS = 0.5
-#: Exposures that are judged together; of each there are some 100 kB meanwhile.
+#: Exposures that are classified together; of each there are some 100 kB meanwhile.
 _AT_ONCE = 1024
 
 
-def judged_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
+def learned_inputs(lake: Lake, model: Model, predictions: Partition) -> dict[str, str]:
     """Return the inputs, beside the predictions, that decide a learned vote."""
     vectors = _vectors(lake, model, predictions)
     described = described_inputs(lake, vectors, model.features)
     return {model_reference(model.name): model.identity, **described}
 
 
-def judged_votes(
+def learned_votes(
     lake: Lake,
     model: Model,
     predictions: Sequence[Partition],
@@ -43,18 +43,18 @@ def judged_votes(
 ) -> Iterator[pa.Table]:
     """Yield the votes of each night under the rule ``learned``, see `classifiers.vote.vote`.
 
-    Nights are read side by side and judged some at once, as many as have `_AT_ONCE` exposures:
+    Nights are read side by side and classified some at once, as many as have `_AT_ONCE` exposures:
     asking hundreds of trees of one night after the other takes longer than their answers.
 
     Raises
     ------
-    SurveyError : the model has no judge, the night's vectors are gone or of other settings, or
-        the predictions are of another version of the model.
+    SurveyError : the model has no exposure classifier, the night's vectors are gone or of other
+        settings, or the predictions are of another version of the model.
     """
-    if model.judge is None:
+    if model.exposure_classifier is None:
         raise SurveyError(
-            f"model {model.name} cannot judge exposures; train it with --judge, or vote "
-            "with --rule share"
+            f"model {model.name} cannot classify exposures; train it with --exposure-classifier, "
+            "or vote with --rule share"
         )
     waiting: list[_Night] = []
     for night in _read_ahead(lambda partition: _read(lake, model, partition), predictions):
@@ -104,58 +104,62 @@ def _judged(
 ) -> Iterator[pa.Table]:
     if not nights:
         return
-    assert model.judge is not None
-    chances, is_novel = model.judge.judge(
+    assert model.exposure_classifier is not None
+    probabilities, is_novel = model.exposure_classifier.predict(
         np.concatenate([one.described.vectors for one in nights])
     )
     start = 0
     for one in nights:
         mine = slice(start, start + len(one.described.expnum))
         start = mine.stop
-        yield _votes(
-            model, one, chances[mine], is_novel[mine], min_probability, min_fraction
-        )
+        yield _votes(model, one, probabilities[mine], is_novel[mine], min_probability, min_fraction)
 
 
 def _votes(
     model: Model,
     night: _Night,
-    chances: np.ndarray,
+    probabilities: np.ndarray,
     is_novel: np.ndarray,
     min_probability: float,
     min_fraction: float,
 ) -> pa.Table:
-    """Return the votes of a night of whose exposures the judge says `chances` and `is_novel`."""
-    assert model.judge is not None
+    """Return the votes of a night.
+
+    Its exposures have these `probabilities` of each class, and `is_novel` says which are farther
+    from the good ones than these come.
+    """
+    assert model.exposure_classifier is not None
     exposures, n_ccds, shares = night.described.expnum, night.described.n_ccds, night.shares
     exposure = np.searchsorted(exposures, night.expnum)
     # Single precision on both sides, as SQL on the table compares.
     flagged = (1 - shares[:, 0]).astype(np.float32) >= np.float32(min_probability)
     n_bad = np.bincount(exposure[flagged], minlength=len(exposures))
-    judged = 1 - chances[:, 0] >= model.judge.threshold
+    is_bad = 1 - probabilities[:, 0] >= model.exposure_classifier.threshold
 
     of_ccds = np.zeros((len(exposures), len(model.classes) - 1))
     np.add.at(of_ccds, exposure[flagged], shares[flagged, 1:])
-    worst = np.where(judged[:, None], chances[:, 1:], of_ccds).argmax(axis=1) + 1
+    worst = np.where(is_bad[:, None], probabilities[:, 1:], of_ccds).argmax(axis=1) + 1
     surest = np.zeros(len(exposures))
     np.maximum.at(surest, exposure, 1 - shares[:, 0])
 
-    local = model.judge.extents[worst] < _WHOLE
+    local = model.exposure_classifier.extents[worst] < _WHOLE
     confirmed = np.zeros(len(exposures), dtype=bool)
     confirmed[exposure[1 - shares[:, 0] >= _CONFIRMS]] = True
     # What is beyond anything good needs no CCD to confirm it; which CCDs it strikes is not known.
     local &= confirmed | ~is_novel
-    judged &= ~local | confirmed
-    found = judged | (n_bad > 0)
-    whole = (judged & ~local) | (n_bad >= min_fraction * n_ccds)
-    chance = np.where(judged, 1 - chances[:, 0], np.where(found, surest, chances[:, 0]))
+    is_bad &= ~local | confirmed
+    found = is_bad | (n_bad > 0)
+    whole = (is_bad & ~local) | (n_bad >= min_fraction * n_ccds)
+    probability = np.where(
+        is_bad, 1 - probabilities[:, 0], np.where(found, surest, probabilities[:, 0])
+    )
     return pa.table(
         {
             "expnum": exposures,
             "n_ccds": n_ccds.astype(np.int32),
             "n_bad": n_bad.astype(np.int32),
             "class": pa.array(model.classes).take(pa.array(np.where(found, worst, 0))),
-            "probability": chance.astype(np.float32),
+            "probability": probability.astype(np.float32),
             "is_bad": whole,
         }
     )

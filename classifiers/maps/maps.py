@@ -28,7 +28,7 @@ from lake.said import said_state
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
 
-STAGE = "structure"
+STAGE = "map"
 METHODS = ("tsne", "umap")
 #: Clusters of more CCDs than this are shown (Luo et al. 2026, section 4.1).
 SHOWN_CLUSTER = 10
@@ -42,7 +42,7 @@ _LEAST = 20
 
 
 @dataclass(frozen=True)
-class Structure:
+class EmbeddingMap:
     """What was found of an embedder's vectors.
 
     Attributes
@@ -99,7 +99,7 @@ _CLASSES = pa.schema(
 )
 
 
-def structure(
+def map_embeddings(
     lake: Lake,
     features: Features,
     *,
@@ -110,7 +110,7 @@ def structure(
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
-) -> Structure:
+) -> EmbeddingMap:
     """Write ``projections`` of a sample of the embedded CCDs, and return what it says.
 
     Each CCD has its silhouette among the labelled ones, its HDBSCAN cluster (at least 5 CCDs) and
@@ -120,7 +120,7 @@ def structure(
     Parameters
     ----------
     release : release whose labels count; None when the lake has one alone, or none.
-    sample : CCDs at most, see `structure.sample.draw`; the paper's is 10,000.
+    sample : CCDs at most, see `maps.sample.draw`; the paper's is 10,000.
     max_ebv : largest E(B-V) of labelled CCDs, mag.
     seed : the same one gives the same rows bit for bit.
 
@@ -146,7 +146,7 @@ def structure(
     if not force and Record(STAGE, settings, inputs).matches(standing):
         assert standing is not None
         rows = lake.read("projections", keys)
-        return Structure(rows, embedder, method, **standing.notes, skipped=True)
+        return EmbeddingMap(rows, embedder, method, **standing.notes, skipped=True)
 
     drawn = draw(
         lake,
@@ -161,7 +161,7 @@ def structure(
     notes = {"n_known": drawn.n_known, "n_unusable": drawn.n_unusable}
     lake.write("projections", keys, rows, Record(STAGE, settings, inputs, notes))
     rows = lake.read("projections", keys)
-    return Structure(rows, embedder, method, **notes, skipped=False)
+    return EmbeddingMap(rows, embedder, method, **notes, skipped=False)
 
 
 def neighbour_space(

@@ -1,4 +1,4 @@
-"""Pictures of the structure of embeddings: maps by class and by cluster, and the silhouettes."""
+"""Pictures of the embeddings by class and by cluster, and the silhouettes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from classifiers.maps.maps import ALL, NOISE, SHOWN_CLUSTER, Structure
+from classifiers.maps.maps import ALL, NOISE, SHOWN_CLUSTER, EmbeddingMap
 from lake.cameras import ccd_name, viewer_url
 from lake.outputs import write_output, write_output_text
 from lake.vocabulary import Vocabulary
@@ -32,7 +32,7 @@ document.getElementById('{plot_id}').on('plotly_click', function (event) {
 """
 
 
-def draw_structure(found: Structure, folder: Path) -> list[Path]:
+def draw_maps(found: EmbeddingMap, folder: Path) -> list[Path]:
     """Write the pictures into `folder` and return them.
 
     ``classes.png`` and ``clusters.png`` are the map in two dimensions, ``silhouettes.png`` the
@@ -54,7 +54,7 @@ def draw_structure(found: Structure, folder: Path) -> list[Path]:
     return [folder / name for name in (*pictures, "map.html")]
 
 
-def _groups(found: Structure) -> list[tuple[str, str, np.ndarray]]:
+def _groups(found: EmbeddingMap) -> list[tuple[str, str, np.ndarray]]:
     """Return name, colour and rows of the CCDs without a label, and of each class."""
     names = found.rows["class"].to_numpy(zero_copy_only=False)
     groups = [("no label", _GREY, np.flatnonzero([name is None for name in names]))]
@@ -63,7 +63,7 @@ def _groups(found: Structure) -> list[tuple[str, str, np.ndarray]]:
     return [group for group in groups if len(group[2])]
 
 
-def _cluster_colours(found: Structure) -> tuple[np.ndarray, int]:
+def _cluster_colours(found: EmbeddingMap) -> tuple[np.ndarray, int]:
     """Return the colour of each CCD by its cluster, grey in a small one or none, and their count.
 
     Clusters are numbered from the largest: the first few have colours of their own.
@@ -75,7 +75,7 @@ def _cluster_colours(found: Structure) -> tuple[np.ndarray, int]:
     return np.where(shown, colours, _GREY), int((sizes > SHOWN_CLUSTER).sum())
 
 
-def _draw_classes(found: Structure, file: BinaryIO) -> None:
+def _draw_classes(found: EmbeddingMap, file: BinaryIO) -> None:
     figure, axes = _figure(9.5, 7)
     x, y = found.rows["x"].to_numpy(), found.rows["y"].to_numpy()
     for name, colour, rows in _groups(found):
@@ -87,7 +87,7 @@ def _draw_classes(found: Structure, file: BinaryIO) -> None:
     figure.savefig(file, format="png")
 
 
-def _draw_clusters(found: Structure, file: BinaryIO) -> None:
+def _draw_clusters(found: EmbeddingMap, file: BinaryIO) -> None:
     figure, axes = _figure(7.5, 7)
     x, y = found.rows["x"].to_numpy(), found.rows["y"].to_numpy()
     colours, n_shown = _cluster_colours(found)
@@ -98,7 +98,7 @@ def _draw_clusters(found: Structure, file: BinaryIO) -> None:
     figure.savefig(file, format="png")
 
 
-def _draw_silhouettes(found: Structure, file: BinaryIO) -> None:
+def _draw_silhouettes(found: EmbeddingMap, file: BinaryIO) -> None:
     rows = [row for row in found.classes().to_pylist() if row["silhouette"] is not None]
     figure, axes = _figure(7, 1.5 + 0.35 * len(rows))
     colours = {name: colour for name, colour, _ in _groups(found)}
@@ -118,7 +118,7 @@ def _draw_silhouettes(found: Structure, file: BinaryIO) -> None:
     figure.savefig(file, format="png")
 
 
-def _page(found: Structure) -> str:
+def _page(found: EmbeddingMap) -> str:
     """Return the map in three dimensions as a page of its own."""
     import plotly.graph_objects as go
 
@@ -178,7 +178,7 @@ def _page(found: Structure) -> str:
     return page
 
 
-def _descriptions(found: Structure) -> tuple[list[str], list[str | None]]:
+def _descriptions(found: EmbeddingMap) -> tuple[list[str], list[str | None]]:
     """Return what is said of each CCD under the mouse, and the survey's page of it."""
     hover, pages = [], []
     for row in found.rows.select(
@@ -192,7 +192,7 @@ def _descriptions(found: Structure) -> tuple[list[str], list[str | None]]:
     return hover, pages
 
 
-def _finish_map(axes: Axes, found: Structure, title: str) -> None:
+def _finish_map(axes: Axes, found: EmbeddingMap, title: str) -> None:
     # The axes of such a map mean nothing: only who is near whom does.
     axes.set_xticks([])
     axes.set_yticks([])

@@ -54,7 +54,7 @@ def draw(
     seed: int,
     progress: Progress | None = None,
 ) -> Drawn:
-    """Draw `n` CCDs (`queries/structure_sample.sql`) and read their vectors.
+    """Draw `n` CCDs (`queries/map_sample.sql`) and read their vectors.
 
     Half of them are labelled, of every class alike as far as there are so many: the training
     sample (Luo et al. 2026, section 2.4) thinned. The others are drawn from all that have a vector
@@ -81,7 +81,7 @@ def _chosen(
     labelled = run_query(lake, "training_sample", limits).select(columns)
     if release is None:
         labelled = labelled.slice(0, 0)
-    sql = files("queries").joinpath("structure_sample.sql").read_text(encoding="utf-8")
+    sql = files("queries").joinpath("map_sample.sql").read_text(encoding="utf-8")
     with connect(lake, ["embeddings", "labels"]) as connection:
         connection.register("labelled", labelled)
         given = {"embedder": features.embedders[0], "n": n, "seed": seed}

@@ -46,7 +46,8 @@ class Grid:
 
 
 def make_grids(evaluation: Evaluation) -> dict[str, Grid]:
-    """Return the tables of the page by name; those of votes, seeds and a judge where they are."""
+    """Return the tables of the page by name; those of votes, seeds and of the exposure classifier
+    where they are."""
     answers, at_cut, cut = evaluation.answers, evaluation.at_cut, evaluation.cut
     grids = {
         "splits": _splits(evaluation),
@@ -99,8 +100,8 @@ def make_grids(evaluation: Evaluation) -> dict[str, Grid]:
         grids[part] = _group(part, answers["score_groups"])
     if evaluation.seeds is not None:
         grids["seeds"], grids["seeds_by_class"] = _seeds(evaluation.seeds)
-    if judged := evaluation.model.card.get("exposure_scores"):
-        grids["judge"], grids["judge_calibration"] = _judge(judged)
+    if is_bad := evaluation.model.card.get("exposure_scores"):
+        grids["exposure_classifier"], grids["exposure_calibration"] = _exposures(is_bad)
     if evaluation.exposures is not None:
         by_class, good_or_bad = evaluation.exposures
         bad = next(one for one in good_or_bad.classes if one.name != "good")
@@ -158,8 +159,8 @@ def _seeds(seeds: Comparison) -> tuple[Grid, Grid]:
     return over_all, by_class
 
 
-def _judge(scores: Mapping[str, Any]) -> tuple[Grid, Grid]:
-    """Return how the learned judge of exposures does, from the model card, and its calibration."""
+def _exposures(scores: Mapping[str, Any]) -> tuple[Grid, Grid]:
+    """Return how the exposure classifier does, from the model card, and its calibration."""
     rows = [
         ("precision", scores["precision"]),
         ("recall", scores["recall"]),

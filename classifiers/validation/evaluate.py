@@ -23,7 +23,7 @@ from classifiers.validation.tables import Answer, Evaluation
 from classifiers.validation.test_set import (
     IMAGE,
     TABLE,
-    keep_holdouts,
+    keep_test_set,
     prediction_rows,
     sample_of,
     true_classes,
@@ -56,7 +56,7 @@ def evaluate(
     """Score a model on the nights that it was not trained on.
 
     Labels that came since count too where whole nights were held out; what is scored stands in the
-    table `holdouts` afterwards. Votes that the lake has of the held-out exposures are scored too.
+    table `test_sets` afterwards. Votes that the lake has of the held-out exposures are scored too.
 
     Parameters
     ----------
@@ -92,12 +92,14 @@ def evaluate(
         )
         for cut in cuts
     }
-    holdouts = keep_holdouts(lake, trained, test)
+    test_sets = keep_test_set(lake, trained, test)
     asked = _Asked(
         lake,
         model,
         {
-            TABLE: holdouts.append_column("model", pa.array([model] * len(holdouts), pa.string())),
+            TABLE: test_sets.append_column(
+                "model", pa.array([model] * len(test_sets), pa.string())
+            ),
             "predictions": prediction_rows(trained, test, probabilities),
         },
     )

@@ -13,13 +13,13 @@ from lake.errors import SurveyError
 from lake.record import Record, file_reference, model_reference
 from lake.store import Lake
 
-TABLE = "holdouts"
-STAGE = "holdouts"
+TABLE = "test_sets"
+STAGE = "test-set"
 #: The split that lets CCDs of one exposure stand on both sides, as published so far.
 IMAGE = "image"
 
 
-def keep_holdouts(
+def keep_test_set(
     lake: Lake, model: Model, test: Sample, at_random: pa.Table | None = None
 ) -> pa.Table:
     """Commit what `model` is scored with and return all rows of the table's partition.
@@ -88,7 +88,7 @@ def true_classes(test: Sample, model: Model) -> np.ndarray:
     ------
     SurveyError : the labels name a class that the model does not know.
     """
-    return _places(test, model.classes, f"model {model.name}")
+    return _class_indices(test, model.classes, f"model {model.name}")
 
 
 def _rows(split: str, test: Sample, classes: tuple[str, ...]) -> pa.Table:
@@ -102,7 +102,7 @@ def _rows(split: str, test: Sample, classes: tuple[str, ...]) -> pa.Table:
             "expnum": test.expnum.astype(np.int64),
             "ccdnum": test.ccdnum.astype(np.int16),
             "class": pa.array(test.classes).take(pa.array(test.labels)),
-            "place": (_places(test, classes, "the model") + 1).astype(np.int16),
+            "class_index": (_class_indices(test, classes, "the model") + 1).astype(np.int16),
             "weight": test.weights.astype(np.float64),
         }
     )
@@ -115,7 +115,7 @@ def _place(test: Sample) -> tuple[pa.Array, pa.Array]:
     return cameras, pa.array([int(night) for _, night in groups], pa.int32())
 
 
-def _places(test: Sample, classes: tuple[str, ...], who: str) -> np.ndarray:
+def _class_indices(test: Sample, classes: tuple[str, ...], who: str) -> np.ndarray:
     unknown = {test.classes[index] for index in np.unique(test.labels)} - set(classes)
     if unknown:
         raise SurveyError(

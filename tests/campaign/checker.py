@@ -32,7 +32,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "labels": (("expnum", "ccdnum", "source", "class", "inspector"), ("quality", "comment")),
     "predictions": (("expnum", "ccdnum"), ("class", "probability")),
     "votes": (("expnum",), ("class", "is_bad", "n_bad")),
-    "holdouts": (("split", "camera", "expnum", "ccdnum"), ("class", "predicted")),
+    "test_sets": (("split", "camera", "expnum", "ccdnum"), ("class", "predicted")),
     "projections": (("expnum", "ccdnum"), ("cluster",)),
 }
 #: What one sees of failures: they come and go with what is wrong.

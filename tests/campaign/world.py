@@ -69,7 +69,7 @@ STEPS = (
     Step("train", _TRAIN),
     Step("predict", "predict --model knn"),
     Step("vote", _VOTE),
-    Step("structure", f"structure --embedder statistics --release {RELEASE} --output {{outputs}}"),
+    Step("map", f"map --embedder statistics --release {RELEASE} --output {{outputs}}"),
     Step(
         "select",
         f"select --model knn --round {ROUND} -n 6 --models 8 --looked-at-too --held-out-too",
@@ -82,7 +82,7 @@ STEPS = (
     Step("import", "inspections import {inputs}/verdicts.csv --round imported"),
     Step("merge imported", "inspections merge imported --rule any"),
     Step("merge-labels again", f"merge-labels --release {RELEASE}", ("labels",)),
-    Step("train anew", f"{_TRAIN} --seed 5 --force", ("holdouts",), ("holdouts",)),
+    Step("train anew", f"{_TRAIN} --seed 5 --force", ("test_sets",), ("test_sets",)),
     Step("predict anew", "predict --model knn", ("predictions",)),
     Step("vote anew", _VOTE, ("votes",)),
     Step(

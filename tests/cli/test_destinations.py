@@ -63,7 +63,7 @@ def tree(root: Path) -> dict[str, bytes]:
 def test_the_walk_finds_what_is_written() -> None:
     found = {f"{name} {parameter.name}" for name, parameter in writers()}
     assert {"sql output", "bad-expid diff output", "rounds plot", "evaluate output"} <= found
-    assert {"structure output", "inspections export output", "simulate directory"} <= found
+    assert {"map output", "inspections export output", "simulate directory"} <= found
     assert len(found) > 15
 
 

@@ -36,7 +36,7 @@ def fill(lake: Lake, seed: int = 0) -> None:
     for number, night in enumerate(NIGHTS):
         _write_vectors(lake, night, 1000 * (number + 1))
     _write_other_model(lake, np.random.default_rng(seed + 1))
-    lake.write("holdouts", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
+    lake.write("test_sets", {"model": MODEL}, pa.Table.from_pylist(held_out), RECORD)
     lake.write("searches", {"model": MODEL}, pa.Table.from_pylist(_evaluations(rng)), RECORD)
     keys = {"embedder": "statistics", "method": "tsne"}
     lake.write("projections", keys, pa.Table.from_pylist(_projected(rng)), RECORD)
@@ -133,7 +133,7 @@ def _write_predictions(
                 continue
             place = best if rng.random() < 0.7 else int(rng.integers(len(names)))
             truth = {"release": RELEASES[1], "camera": "decam", "night": night, **key}
-            truth |= {"class": names[place], "place": place + 1, "weight": 1.0}
+            truth |= {"class": names[place], "class_index": place + 1, "weight": 1.0}
             held_out.append({**truth, "split": "night"})
             other = {"predicted": names[best], "probability": chances[best]}
             held_out.append({**truth, "split": "image", **other})

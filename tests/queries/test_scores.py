@@ -38,13 +38,13 @@ class Scored:
             "ccdnum": pa.array([i % 5 + 1 for i in range(n)], pa.int16()),
         }
         self.tables = {
-            "holdouts": pa.table(
+            "test_sets": pa.table(
                 {
                     **keys,
                     "split": ["night"] * n,
                     "release": ["dr10"] * n,
                     "class": names[truth],
-                    "place": pa.array(truth + 1, pa.int16()),
+                    "class_index": pa.array(truth + 1, pa.int16()),
                     "weight": [1.0] * n,
                     "predicted": pa.nulls(n, pa.string()),
                     "probability": pa.nulls(n, pa.float32()),
@@ -149,10 +149,10 @@ def test_other_models_do_not_count(many: Scored) -> None:
     before = {name: many.ask(name) for name in queries}
     for name, rows in many.tables.items():
         other = rows.set_column(0, "model", pa.array(["other"] * len(rows)))
-        if name == "holdouts":
-            places = pa.array(np.roll(rows["place"].to_numpy(), 7))
+        if name == "test_sets":
+            places = pa.array(np.roll(rows["class_index"].to_numpy(), 7))
             classes = pa.array(CLASSES).take(pa.array(places.to_numpy() - 1))
-            other = other.set_column(other.column_names.index("place"), "place", places)
+            other = other.set_column(other.column_names.index("class_index"), "class_index", places)
             other = other.set_column(other.column_names.index("class"), "class", classes)
         many.tables[name] = pa.concat_tables([rows, other], promote_options="permissive")
     assert {name: many.ask(name) for name in queries} == before

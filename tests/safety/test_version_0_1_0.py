@@ -22,6 +22,8 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads(
 )
 PATCHES = [name for name in EXPECTED if name.startswith("diff ")]
 EXPORTS = [name for name in EXPECTED if name.startswith("export ")]
+#: Tables that have other names since, with the columns that have.
+RENAMED = {"holdouts": ("test_sets", {"place": "class_index"})}
 #: It asks models anew, and so writes: it goes by itself, on a lake of its own.
 EVALUATE = "evaluate"
 
@@ -48,15 +50,24 @@ def test_models_are_evaluated_as_they_were(golden: Path, monkeypatch: pytest.Mon
 def assert_equal(name: str, folder: Path) -> None:
     """Assert that a command gives the rows that it gave; columns may have been added."""
     expected = EXPECTED[name]
-    found = json.loads(done(folder / "lake", *expected["words"]).out)
+    table, columns = RENAMED.get(name.removeprefix("table "), ("", {}))
+    words = list(expected["words"])
+    if table:
+        words = [word.replace(name.removeprefix("table "), table) for word in words]
+    found = json.loads(done(folder / "lake", *words).out)
     if "sha256" in expected:
-        values = [[row[column] for column in expected["columns"]] for row in found]
+        names = [columns.get(column, column) for column in expected["columns"]]
+        values = [[row[column] for column in names] for row in found]
         text = json.dumps(values, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == expected["sha256"]
         return
     assert len(found) == len(expected["rows"])
     for now, before in zip(found, expected["rows"], strict=True):
         for column, value in before.items():
+            if name == "status" and before["table"] in RENAMED:
+                if column == "bytes":  # written anew under the new name
+                    continue
+                value = RENAMED[value][0] if column == "table" else value
             is_number = isinstance(value, float) and now[column] is not None
             same = pytest.approx(value, rel=1e-9) if is_number else value
             assert now[column] == same, column

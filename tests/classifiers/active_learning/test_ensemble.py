@@ -15,7 +15,7 @@ from classifiers.active_learning.ensemble import (
     class_shares,
     fit_ensemble,
 )
-from classifiers.active_learning.strategies import entropy, least_certain, lot, margin, wrong_label
+from classifiers.active_learning.strategies import entropy, label_error, least_certain, lot, margin
 from classifiers.estimators.boosted import BoostedTrees
 from classifiers.estimators.forest import TwoStep
 from classifiers.estimators.neighbours import WeightedNeighbours
@@ -108,7 +108,7 @@ def test_shares_and_what_is_made_of_them_by_hand() -> None:
     np.testing.assert_allclose(entropy(shares), [1.5, 0, 1])
     np.testing.assert_allclose(margin(shares), [0.75, 0, 1])
     np.testing.assert_allclose(least_certain(shares), [0.5, 0, 0.5])
-    np.testing.assert_allclose(wrong_label(shares, np.array([0, 0, 2])), [0.5, 1, 1])
+    np.testing.assert_allclose(label_error(shares, np.array([0, 0, 2])), [0.5, 1, 1])
     counted = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     kept = class_shares(decisions, 4, counted)
     np.testing.assert_allclose(kept[0], [1, 0, 0, 0])

@@ -147,7 +147,7 @@ def test_the_outlier_step_drops_ccds_of_sparse_cells(survey: Survey) -> None:
     assert without.counts.sparse == 0
 
 
-def test_a_wrong_label_is_found_by_members_that_did_not_learn_it(
+def test_a_label_error_is_found_by_members_that_did_not_learn_it(
     tmp_path: Path,
 ) -> None:
     lake = Lake(tmp_path / "survey.lake", create=True)
@@ -162,7 +162,7 @@ def test_a_wrong_label_is_found_by_members_that_did_not_learn_it(
     rows = rows.set_column(rows.column_names.index("class"), "class", [names])
     lake.write("labels", dict(partition.keys), rows, Record("test"))
     train(lake, "toy", "m")
-    found = select(lake, "m", 3, strategy="wrong-label", n_models=30)
+    found = select(lake, "m", 3, strategy="label-error", n_models=30)
     first = found.rows.to_pylist()[0]
     assert (first["expnum"], first["class"]) == (wrong, "PSF")
     assert "labelled Noise, the ensemble says PSF" in first["why"]

@@ -110,7 +110,9 @@ def survey_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def test_same_seed_same_file_which_predicts_the_same(survey_lake: Lake, classifier: str) -> None:
     options = {"classifier": classifier, "columns": ["ebv"], "class_weight": "balanced"}
     models = [
-        train(survey_lake, "toy", f"{classifier}-{name}", judge=False, **options).model
+        train(
+            survey_lake, "toy", f"{classifier}-{name}", exposure_classifier=False, **options
+        ).model
         for name in ("a", "b")
     ]
     files = [(model_folder(survey_lake, model.name) / MODEL_FILE).read_bytes() for model in models]

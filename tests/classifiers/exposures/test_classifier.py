@@ -8,10 +8,10 @@ import pytest
 
 from classifiers.estimators import registry as estimators
 from classifiers.estimators.forest import RobustZScore
-from classifiers.exposures import classifier as judge
+from classifiers.exposures import classifier
 from classifiers.exposures import novelty as surprise
 from classifiers.exposures import vote as judged
-from classifiers.exposures.classifier import fit_judge
+from classifiers.exposures.classifier import fit_exposure_classifier
 from classifiers.model import load_model
 from classifiers.predict import predict
 from classifiers.sample.features import Features, Layout
@@ -28,7 +28,7 @@ from tests.classifiers.conftest import CLASSES, MakeSurvey
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "TREES", 40)
+    monkeypatch.setattr(classifier, "TREES", 40)
     monkeypatch.setattr(estimators, "TREES", 20)
 
 
@@ -46,7 +46,7 @@ def test_learned_vote_names_exposures_and_ccds(make_survey: MakeSurvey) -> None:
     lake = survey.lake
     summary = train(lake, "toy", "two", classifier="two-step")
     assert summary.scores[0.0].accuracy > 0.9
-    learned = summary.model.judge
+    learned = summary.model.exposure_classifier
     assert learned is not None
     assert learned.extents[CLASSES.index("Noise")] == pytest.approx(0.3)
     predict(lake, "two")
@@ -74,14 +74,15 @@ def test_model_is_the_same_bits_and_comes_back(make_survey: MakeSurvey) -> None:
     models = [train(lake, "toy", name, classifier="two-step").model for name in ("a", "b")]
     files = [(model_folder(lake, model.name) / MODEL_FILE).read_bytes() for model in models]
     assert files[0] == files[1]
-    assert models[0].judge is not None
+    assert models[0].exposure_classifier is not None
     loaded = load_model(lake, "a")
-    assert loaded.judge is not None
-    assert loaded.judge.threshold == models[0].judge.threshold
-    width = loaded.judge.pipeline[0].n_features_in_
+    assert loaded.exposure_classifier is not None
+    assert loaded.exposure_classifier.threshold == models[0].exposure_classifier.threshold
+    width = loaded.exposure_classifier.pipeline[0].n_features_in_
     summaries = np.random.default_rng(0).normal(size=(5, width)).astype(np.float32)
     np.testing.assert_array_equal(
-        loaded.judge.probabilities(summaries), models[0].judge.probabilities(summaries)
+        loaded.exposure_classifier.probabilities(summaries),
+        models[0].exposure_classifier.probabilities(summaries),
     )
     assert loaded.identity == models[0].identity
 
@@ -90,8 +91,8 @@ def test_a_learned_vote_does_not_depend_on_which_nights_are_judged_together(
     make_survey: MakeSurvey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = make_survey(n_nights=5, n_exposures=6, signal=1.0).lake
-    monkeypatch.setattr(judge, "TREES", 20)
-    train(lake, "toy", "m", judge=True)
+    monkeypatch.setattr(classifier, "TREES", 20)
+    train(lake, "toy", "m", exposure_classifier=True)
     predict(lake, "m")
     asked = []
     found = []
@@ -113,7 +114,7 @@ def test_learned_vote_is_refused_where_it_cannot_be(make_survey: MakeSurvey) -> 
     lake = make_survey(n_nights=5, signal=1.0).lake
     train(lake, "toy", "paper")
     predict(lake, "paper")
-    with pytest.raises(SurveyError, match="cannot judge exposures"):
+    with pytest.raises(SurveyError, match="cannot classify exposures"):
         vote(lake, "paper", rule="learned")
     with pytest.raises(SurveyError, match="--rule 'guess'"):
         vote(lake, "paper", rule="guess")
@@ -218,7 +219,7 @@ def test_probabilities_are_frequencies() -> None:
         return vectors, labels
 
     vectors, labels = drawn(500)
-    learned = fit_judge(_sample(vectors, labels, ("good", "PSF")), np.ones(500), 12)
+    learned = fit_exposure_classifier(_sample(vectors, labels, ("good", "PSF")), np.ones(500), 12)
     vectors, labels = drawn(4000)
     inputs = np.column_stack([vectors, np.full(4000, 103.0)]).astype(np.float32)
     chance = 1 - learned.probabilities(inputs)[:, 0]
@@ -239,7 +240,9 @@ def test_a_kind_that_was_never_seen_is_bad_when_far_from_all_good_ones() -> None
     vectors[labels == 1, :5] += 6
     # Some of what counts as good is bad: lists miss some.
     labels[np.flatnonzero(labels)[:8]] = 0
-    learned = fit_judge(_sample(vectors, labels, ("good", "PSF")), np.ones(n), n_measured)
+    learned = fit_exposure_classifier(
+        _sample(vectors, labels, ("good", "PSF")), np.ones(n), n_measured
+    )
 
     unseen = rng.normal(size=(500, n_measured))
     unseen[:, 50:54] += 30 * rng.choice([-1, 1], size=(500, 1))
@@ -264,7 +267,7 @@ def test_a_kind_that_was_never_seen_is_bad_when_far_from_all_good_ones() -> None
 
 def test_card_tells_how_exposures_are_judged(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=8, signal=1.0)
-    model = train(survey.lake, "toy", "m", classifier="knn", judge=True).model
+    model = train(survey.lake, "toy", "m", classifier="knn", exposure_classifier=True).model
     scores = model.card["exposure_scores"]
     held_out = {name.split("/")[1] for name in model.card["split"]["held_out"]}
     here = np.isin(survey.night, list(held_out))
@@ -272,5 +275,7 @@ def test_card_tells_how_exposures_are_judged(make_survey: MakeSurvey) -> None:
     assert scores["bad"] == n_bad
     assert sum(one["exposures"] for one in scores["calibration"]) == scores["exposures"]
     assert scores["brier"] < scores["brier_of_share"]
-    other = train(survey.lake, "toy", "m", classifier="two-step", judge=False, force=True)
-    assert other.model.judge is None
+    other = train(
+        survey.lake, "toy", "m", classifier="two-step", exposure_classifier=False, force=True
+    )
+    assert other.model.exposure_classifier is None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from classifiers.estimators import registry as estimators
-from classifiers.exposures import classifier as judge
+from classifiers.exposures import classifier
 from classifiers.exposures.features import focal_plane_cells, summarise, summarise_classes
 from classifiers.predict import predict
 from classifiers.train import train
@@ -136,11 +136,13 @@ def survey(lake: Lake) -> Survey:
 def test_what_only_the_whole_exposure_shows_is_found(
     survey: Survey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "TREES", 40)
+    monkeypatch.setattr(classifier, "TREES", 40)
     monkeypatch.setattr(estimators, "TREES", 20)
     right = {}
     for name, embedders in (("ccds", ["toy"]), ("both", ["toy", "focal-plane-toy"])):
-        held_out = train(survey.lake, embedders, name, classifier="knn", judge=True).held_out
+        held_out = train(
+            survey.lake, embedders, name, classifier="knn", exposure_classifier=True
+        ).held_out
         predict(survey.lake, name)
         vote(survey.lake, name, rule="learned")
         judged = true = np.zeros(0, str)

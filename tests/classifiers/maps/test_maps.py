@@ -14,8 +14,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from classifiers.maps.maps import ALL, Structure, structure
-from classifiers.maps.plots import draw_structure
+from classifiers.maps.maps import ALL, EmbeddingMap, map_embeddings
+from classifiers.maps.plots import draw_maps
 from classifiers.maps.sample import Drawn, draw
 from classifiers.sample.features import Features
 from lake.errors import SurveyError
@@ -36,8 +36,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 
 
 @pytest.fixture(scope="module")
-def found(survey: Survey) -> Structure:
-    return structure(survey.lake, TOY, sample=SAMPLE)
+def found(survey: Survey) -> EmbeddingMap:
+    return map_embeddings(survey.lake, TOY, sample=SAMPLE)
 
 
 def truth_of(survey: Survey, rows: pa.Table) -> np.ndarray:
@@ -46,7 +46,7 @@ def truth_of(survey: Survey, rows: pa.Table) -> np.ndarray:
     return np.array([labels[key] for key in keys])
 
 
-def test_half_of_the_sample_is_labelled_classes_alike(survey: Survey, found: Structure) -> None:
+def test_half_of_the_sample_is_labelled_classes_alike(survey: Survey, found: EmbeddingMap) -> None:
     assert found.rows.num_rows == SAMPLE
     assert found.n_labelled == SAMPLE // 2
     counts = {row["class"]: row["ccds"] for row in found.classes().to_pylist()}
@@ -70,7 +70,9 @@ def test_labelled_ccds_fill_up_where_others_are_few(survey: Survey) -> None:
     assert sample.n_known > 700 - n_others
 
 
-def test_classes_that_lie_apart_are_clusters_of_their_own(survey: Survey, found: Structure) -> None:
+def test_classes_that_lie_apart_are_clusters_of_their_own(
+    survey: Survey, found: EmbeddingMap
+) -> None:
     truth = truth_of(survey, found.rows)
     cluster = found.rows["cluster"].to_numpy()
     assert (cluster >= 0).mean() > 0.9
@@ -89,12 +91,12 @@ def test_classes_that_lie_apart_are_clusters_of_their_own(survey: Survey, found:
 
 def test_classes_that_are_the_same_have_no_silhouette(make_survey: MakeSurvey) -> None:
     survey = make_survey(signal=0.0, n_nights=6)
-    overall = structure(survey.lake, TOY, sample=200).classes().to_pylist()[-1]
+    overall = map_embeddings(survey.lake, TOY, sample=200).classes().to_pylist()[-1]
     assert overall["class"] == ALL
     assert overall["silhouette"] < 0.05
 
 
-def test_the_query_counts_the_clusters(survey: Survey, found: Structure) -> None:
+def test_the_query_counts_the_clusters(survey: Survey, found: EmbeddingMap) -> None:
     rows = run_query(survey.lake, "clusters", {"embedder": "toy"})
     assert contract_breaches(find_query(survey.lake, "clusters"), rows) == []
     assert pc.sum(rows["n"]).as_py() == found.rows.num_rows
@@ -106,7 +108,7 @@ def test_the_query_counts_the_clusters(survey: Survey, found: Structure) -> None
         assert shares == sorted(shares, reverse=True)
 
 
-def test_readers_join_the_projections_with_the_ccds(survey: Survey, found: Structure) -> None:
+def test_readers_join_the_projections_with_the_ccds(survey: Survey, found: EmbeddingMap) -> None:
     joined = run_sql(
         survey.lake,
         "select count(*) as n from projections join ccds using (camera, night, expnum, ccdnum)",
@@ -116,27 +118,27 @@ def test_readers_join_the_projections_with_the_ccds(survey: Survey, found: Struc
 
 def test_the_same_again_is_skipped_and_a_change_is_not(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=4)
-    first = structure(survey.lake, TOY, sample=60)
-    again = structure(survey.lake, TOY, sample=60)
+    first = map_embeddings(survey.lake, TOY, sample=60)
+    again = map_embeddings(survey.lake, TOY, sample=60)
     assert (first.skipped, again.skipped) == (False, True)
     assert again.rows.equals(first.rows)
     assert (again.n_known, again.n_unusable) == (first.n_known, first.n_unusable)
     with threadpool_limits(2):
-        forced = structure(survey.lake, TOY, sample=60, force=True)
+        forced = map_embeddings(survey.lake, TOY, sample=60, force=True)
     assert not forced.skipped
     assert forced.rows.equals(first.rows)
-    other = structure(survey.lake, TOY, sample=60, seed=1)
+    other = map_embeddings(survey.lake, TOY, sample=60, seed=1)
     assert not other.skipped
     assert not other.rows.equals(first.rows)
     night = survey.night == "20140801"
     moved = survey.vectors[night] + 1
     write_vectors(survey.lake, "20140801", survey.expnum[night], survey.ccdnum[night], moved)
-    assert not structure(survey.lake, TOY, sample=60, seed=1).skipped
+    assert not map_embeddings(survey.lake, TOY, sample=60, seed=1).skipped
 
 
 def test_no_labels_still_give_clusters_and_maps(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=4, n_labelled=0)
-    found = structure(survey.lake, TOY, sample=100)
+    found = map_embeddings(survey.lake, TOY, sample=100)
     assert found.rows.num_rows == 100
     assert found.n_labelled == 0
     assert found.classes().num_rows == 0
@@ -166,7 +168,7 @@ def test_joined_embedders_have_a_partition_of_their_own(make_survey: MakeSurvey)
         assert record is not None
         rows = survey.lake.read("embeddings", dict(partition.keys))
         survey.lake.write("embeddings", keys, rows, record)
-    found = structure(survey.lake, Features(("toy", "other")), sample=40)
+    found = map_embeddings(survey.lake, Features(("toy", "other")), sample=40)
     assert found.embedder == "toy+other"
     names = run_sql(survey.lake, "select distinct embedder from projections")
     assert names["embedder"].to_pylist() == ["toy+other"]
@@ -178,7 +180,7 @@ def test_vectors_of_several_settings_are_refused(make_survey: MakeSurvey) -> Non
     there = (survey.expnum[night], survey.ccdnum[night], survey.vectors[night])
     write_vectors(survey.lake, "20140802", *there, bins=3)
     with pytest.raises(SurveyError, match="different settings"):
-        structure(survey.lake, TOY, sample=40)
+        map_embeddings(survey.lake, TOY, sample=40)
 
 
 def test_umap_that_is_not_installed_is_one_line(
@@ -187,14 +189,14 @@ def test_umap_that_is_not_installed_is_one_line(
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "umap", raising=False)
     with pytest.raises(SurveyError, match=r"pip install 'survey-qa\[umap\]'"):
-        structure(survey.lake, TOY, method="umap")
+        map_embeddings(survey.lake, TOY, method="umap")
 
 
 def test_umap_gives_maps_too(make_survey: MakeSurvey) -> None:
     pytest.importorskip("umap")
     survey = make_survey(n_nights=2)
-    first = structure(survey.lake, TOY, method="umap", sample=100)
-    again = structure(survey.lake, TOY, method="umap", sample=100, force=True)
+    first = map_embeddings(survey.lake, TOY, method="umap", sample=100)
+    again = map_embeddings(survey.lake, TOY, method="umap", sample=100, force=True)
     assert again.rows.equals(first.rows)
     places = np.stack([first.rows[axis].to_numpy() for axis in ("x", "y")], axis=1)
     assert silhouette_score(places, truth_of(survey, first.rows)) > 0.5
@@ -211,12 +213,12 @@ def test_umap_gives_maps_too(make_survey: MakeSurvey) -> None:
 )
 def test_wrong_settings_are_one_line(survey: Survey, options: dict, message: str) -> None:
     with pytest.raises(SurveyError) as caught:
-        structure(survey.lake, **({"features": TOY} | options))
+        map_embeddings(survey.lake, **({"features": TOY} | options))
     assert message in str(caught.value)
 
 
-def test_pictures_open_without_a_network(found: Structure, tmp_path: Path) -> None:
-    names = {path.name for path in draw_structure(found, tmp_path / "new")}
+def test_pictures_open_without_a_network(found: EmbeddingMap, tmp_path: Path) -> None:
+    names = {path.name for path in draw_maps(found, tmp_path / "new")}
     assert names == {"classes.png", "clusters.png", "silhouettes.png", "map.html"}
     for name in names - {"map.html"}:
         assert (tmp_path / "new" / name).read_bytes().startswith(b"\x89PNG")
@@ -224,5 +226,5 @@ def test_pictures_open_without_a_network(found: Structure, tmp_path: Path) -> No
     assert not re.findall(r"<(?:script|img|iframe)[^>]+src=|<link[^>]+href=|@import", page)
     for name in CLASSES:
         assert f'"name":"{name} (' in page
-    assert draw_structure(found, tmp_path / "again")
+    assert draw_maps(found, tmp_path / "again")
     assert (tmp_path / "again" / "map.html").read_bytes() == page.encode()

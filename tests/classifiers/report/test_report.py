@@ -283,11 +283,11 @@ def test_how_exposures_are_judged_as_a_whole_stands_on_the_page(reported: Report
     model = reported.evaluation.model
     with_judge = replace(model, card=model.card | {"exposure_scores": judged})
     page = render(replace(reported.evaluation, model=with_judge), ())
-    section = page.partition('<section id="judge">')[2].partition("</section>")[0]
+    section = page.partition('<section id="exposures">')[2].partition("</section>")[0]
     assert "1,105 exposures" in section
     for text in ("0.812", "–", "0.090", "0.222", "from 0.8", "0.971"):
         assert f">{text}<" in section, text
-    assert '<section id="judge">' not in reported.page
+    assert '<section id="exposures">' not in reported.page
 
 
 def test_a_model_divided_by_image_says_so(make_survey: MakeSurvey, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.classifiers.conftest import MakeSurvey
 def test_training_leaves_both_splits(make_survey: MakeSurvey) -> None:
     survey = make_survey(signal=1.0)
     summary = train(survey.lake, "toy", "m")
-    rows = run_sql(survey.lake, "select * from holdouts where model = 'm'").to_pylist()
+    rows = run_sql(survey.lake, "select * from test_sets where model = 'm'").to_pylist()
     own = [row for row in rows if row["split"] == "night"]
     assert len(own) == summary.n_test
     assert {f"decam/{row['night']}" for row in own} == set(summary.held_out)
@@ -29,8 +29,8 @@ def test_training_leaves_both_splits(make_survey: MakeSurvey) -> None:
         for expnum, ccdnum, label in zip(survey.expnum, survey.ccdnum, survey.label, strict=True)
     }
     for row in rows:
-        assert row["place"] == truth[row["expnum"], row["ccdnum"]] + 1
-        assert row["class"] == summary.model.classes[row["place"] - 1]
+        assert row["class_index"] == truth[row["expnum"], row["ccdnum"]] + 1
+        assert row["class"] == summary.model.classes[row["class_index"] - 1]
         assert (row["predicted"] is None) == (row["split"] == "night")
     leaky = [row for row in rows if row["split"] == "image"]
     right = np.mean([row["class"] == row["predicted"] for row in leaky])
@@ -40,7 +40,7 @@ def test_training_leaves_both_splits(make_survey: MakeSurvey) -> None:
 def test_evaluation_keeps_the_table_or_follows_the_labels(make_survey: MakeSurvey) -> None:
     survey = make_survey(signal=1.0)
     train(survey.lake, "toy", "m")
-    path = survey.lake.path("holdouts", {"model": "m"})
+    path = survey.lake.path("test_sets", {"model": "m"})
     before = path.read_bytes()
     leak = evaluate(survey.lake, "m").leak
     assert path.read_bytes() == before
@@ -51,7 +51,7 @@ def test_evaluation_keeps_the_table_or_follows_the_labels(make_survey: MakeSurve
     survey.lake.write("labels", keys, survey.lake.read("labels", keys).slice(10), record)
     after = evaluate(survey.lake, "m")
     counts = run_sql(
-        survey.lake, "select split, count(*) as n from holdouts group by split order by split"
+        survey.lake, "select split, count(*) as n from test_sets group by split order by split"
     ).to_pylist()
     assert {row["split"]: row["n"] for row in counts}["night"] == after.n_held_out
     assert after.leak is not None and leak is not None and len(counts) == 2

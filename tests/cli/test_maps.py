@@ -1,4 +1,4 @@
-"""`structure` and `wrong-labels` as a person types them, on a simulated survey and its lists."""
+"""`map` and `label-errors` as a person types them, on a simulated survey and its lists."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_a_wrong_line_of_a_list_goes_to_inspection(case: Case) -> None:
-    words = ("wrong-labels", "--embedder", "statistics", "-n", 5)
+    words = ("label-errors", "--embedder", "statistics", "-n", 5)
     result = case(*words, "--round", "doubts", "--format", "json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
@@ -81,21 +81,21 @@ def test_a_wrong_line_of_a_list_goes_to_inspection(case: Case) -> None:
     assert subject.night is not None
     assert subject.why == row["why"]
     assert f"looks like {case.truth}" in subject.why
-    assert round.origin["wrong_labels"] == "knn"
+    assert round.origin["label_errors"] == "knn"
     again = case(*words, "--round", "doubts")
     assert isinstance(again.exception, SurveyError)
     assert "round doubts exists and is frozen" in str(again.exception)
 
 
 def test_a_person_sees_the_list(case: Case) -> None:
-    result = case("wrong-labels", "--embedder", "statistics")
+    result = case("label-errors", "--embedder", "statistics")
     assert result.exit_code == 0, result.output
     assert str(case.wrong) in result.stdout
     assert "labels judged" in result.stderr
 
 
-def test_structure_shows_classes_clusters_and_pictures(case: Case, tmp_path: Path) -> None:
-    words = ("structure", "--embedder", "statistics", "--sample", 80)
+def test_map_shows_classes_clusters_and_pictures(case: Case, tmp_path: Path) -> None:
+    words = ("map", "--embedder", "statistics", "--sample", 80)
     result = case(*words, "--output", tmp_path)
     assert result.exit_code == 0, result.output
     assert "silhouette by class" in result.stdout
@@ -112,14 +112,14 @@ def test_structure_shows_classes_clusters_and_pictures(case: Case, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["wrong-labels"], "give --embedder, or --model"),
-        (["wrong-labels", "--embedder", "statistics", "--model", "m"], "give --embedder, or"),
-        (["wrong-labels", "--model", "m", "--source", "des"], "go with --embedder"),
-        (["wrong-labels", "--model", "m"], "no model 'm'"),
-        (["wrong-labels", "--embedder", "statistics", "--round", "a/b"], "round 'a/b'"),
-        (["wrong-labels", "--embedder", "none"], "no embeddings of 'none'"),
-        (["structure", "--embedder", "none"], "no embeddings of 'none'"),
-        (["structure", "--embedder", "statistics", "--sample", "2"], "--sample 2"),
+        (["label-errors"], "give --embedder, or --model"),
+        (["label-errors", "--embedder", "statistics", "--model", "m"], "give --embedder, or"),
+        (["label-errors", "--model", "m", "--source", "des"], "go with --embedder"),
+        (["label-errors", "--model", "m"], "no model 'm'"),
+        (["label-errors", "--embedder", "statistics", "--round", "a/b"], "round 'a/b'"),
+        (["label-errors", "--embedder", "none"], "no embeddings of 'none'"),
+        (["map", "--embedder", "none"], "no embeddings of 'none'"),
+        (["map", "--embedder", "statistics", "--sample", "2"], "--sample 2"),
     ],
 )
 def test_what_goes_wrong_is_one_line(case: Case, words: list[str], says: str) -> None:

@@ -1,4 +1,4 @@
-"""The embeddings as a whole and the labels against them: `structure`, `wrong-labels`."""
+"""The embeddings as a whole and the labels against them: `map`, `label-errors`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MaxEbv = Annotated[float, typer.Option(help="E(B-V) limit of the labelled CCDs, 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    app.command()(structure)
-    app.command("wrong-labels")(wrong_labels)
+    app.command("map")(map_)
+    app.command("label-errors")(label_errors)
 
 
-def structure(
+def map_(
     context: typer.Context,
     embedder: Annotated[
         list[str], typer.Option(help="Embedder whose vectors are looked at; several are joined.")
@@ -57,14 +57,13 @@ def structure(
 
     Machine formats give the classes; `survey-qa query clusters` gives the clusters.
     """
-    from classifiers.maps.maps import SHOWN_CLUSTER
-    from classifiers.maps.maps import structure as find
+    from classifiers.maps.maps import SHOWN_CLUSTER, map_embeddings
     from classifiers.sample.features import Features
 
     folder = folder_output(context, output)
     lake = session(context).lake()
-    with progress("structure", "steps") as shown:
-        found = find(
+    with progress("mapping", "steps") as shown:
+        found = map_embeddings(
             lake,
             Features(tuple(embedder)),
             method=method.value,
@@ -91,13 +90,13 @@ def structure(
             f"{n_in_none:,} CCDs are in none",
         )
     if folder is not None:
-        from classifiers.maps.plots import draw_structure
+        from classifiers.maps.plots import draw_maps
 
-        for path in draw_structure(found, folder):
+        for path in draw_maps(found, folder):
             say(f"  {path}")
 
 
-def wrong_labels(
+def label_errors(
     context: typer.Context,
     embedder: Annotated[
         list[str] | None,
@@ -165,7 +164,7 @@ def wrong_labels(
         _freeze(lake, round_name, found.rows, options)
     if (form is None or form is Format.table) and target is None:
         shown_columns = ["expnum", "ccdnum", "label", "suggested", "p_suggested", "confident"]
-        emit(found.rows.select([*shown_columns, "agree", "why"]), form, title="likely wrong labels")
+        emit(found.rows.select([*shown_columns, "agree", "why"]), form, title="suspected labels")
     else:
         emit(found.rows, form, target)
 
@@ -265,7 +264,7 @@ def _freeze(lake: Lake, name: str, rows: pa.Table, options: dict[str, Any]) -> N
         for row in rows.to_pylist()
     ]
     origin = {
-        "wrong_labels": options["classifier"],
+        "label_errors": options["classifier"],
         "embedders": list(options["features"].embedders),
         "release": options["release"],
         "seed": options["seed"],

@@ -4,7 +4,7 @@ with
 
 own as (
 
-    select model, release, camera, night, expnum, ccdnum, class, place, probabilities
+    select model, release, camera, night, expnum, ccdnum, class, class_index, probabilities
     from scored_ccds
     where is_own and predicted is not null
 
@@ -12,7 +12,7 @@ own as (
 
 names as (
 
-    select distinct model, class, place from own
+    select distinct model, class, class_index from own
 
 )
 
@@ -25,7 +25,7 @@ select
     ccdnum,
     'any bad' as class,
     -- Good is the first of the probabilities.
-    1::float - probabilities[1] as chance,
+    1::float - probabilities[1] as probability,
     class <> 'good' as is_true
 from own
 union all
@@ -37,7 +37,7 @@ select
     own.expnum,
     own.ccdnum,
     names.class,
-    own.probabilities[names.place] as chance,
+    own.probabilities[names.class_index] as probability,
     own.class = names.class as is_true
 from own
 inner join names using (model)
