@@ -26,6 +26,7 @@ from cli import (
     model,
     models,
     night,
+    panels,
     select,
 )
 from cli.session import Session, drop, say
@@ -91,6 +92,7 @@ for module in (
     night,
 ):
     module.register(app)
+panels.arrange(app)
 
 
 #: Global options that may also stand after the command, as most people type them.

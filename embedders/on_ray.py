@@ -18,6 +18,7 @@ from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.pipeline import embed_nights
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from lake.errors import SurveyError
+from lake.extras import import_extra
 from lake.shares import Night
 from lake.store import Lake
 
@@ -72,10 +73,7 @@ def embed_on_ray(
 
     Raises `SurveyError` when Ray is not installed, cannot be reached, or an actor fails.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise SurveyError("--engine ray: install survey-qa with its extra `ray`") from error
+    ray = import_extra("ray", "ray", "--engine ray")
     started = not ray.is_initialized()
     if started:
         try:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lake.errors import SurveyError
+from lake.extras import import_extra
 
 _MAPS = ("SFD_dust_4096_ngp.fits", "SFD_dust_4096_sgp.fits")
 
@@ -21,12 +22,7 @@ def fill_ebv(rows: pa.Table, folder: Path) -> pa.Table:
         raise SurveyError(f"--sfd-dir needs the positions of CCDs; the table lacks {absent[0]}")
     if missing := [name for name in _MAPS if not (folder / name).is_file()]:
         raise SurveyError(f"--sfd-dir {folder}: lacks {' and '.join(missing)}")
-    try:
-        import sfdmap2.sfdmap as sfdmap
-    except ImportError:
-        raise SurveyError(
-            "--sfd-dir needs the library sfdmap2: pip install 'survey-qa[sfd]'"
-        ) from None
+    sfdmap = import_extra("sfdmap2.sfdmap", "sfd", "--sfd-dir")
     ra, dec = (np.asarray(rows[name], dtype=np.float64) for name in ("ra", "dec"))
     # scaling=1: the reddening of Schlegel, Finkbeiner & Davis (1998), as legacypipe uses it.
     ebv = sfdmap.SFDMap(str(folder), scaling=1.0).ebv(ra, dec)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
-from lake.errors import SurveyError
+from lake.extras import import_extra
 from simulator.background import OBSCURATION
 from simulator.camera import PIXEL_SCALE
 from simulator.conditions import Conditions
@@ -117,13 +117,7 @@ class Psf:
     """
 
     def __init__(self, conditions: Conditions, rng: np.random.Generator) -> None:
-        try:
-            import galsim
-        except ImportError as error:
-            raise SurveyError(
-                "the simulator needs GalSim; install it with: pip install 'survey-qa[simulator]'"
-            ) from error
-        self._galsim = galsim
+        self._galsim = galsim = import_extra("galsim", "simulator", "the simulator")
         half = 32 + int(
             np.ceil(conditions.trail[0] / 2 + conditions.double[0] + conditions.donut)
             + 3 * max(conditions.seeing - 1.5, 0)

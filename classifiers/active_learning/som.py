@@ -13,6 +13,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
+from lake.extras import import_extra
+
 #: Cells along a side, and the percentile of occupancy below which a cell is sparse (section 3).
 SIDE = 45
 SPARSE_PERCENTILE = 15.0
@@ -71,8 +73,7 @@ class Map:
 
 def fit_map(points: np.ndarray, seed: int, side: int = SIDE) -> Map:
     """Fit a map to points (n, d), of which it is shown `SAMPLE` at most; the same on every run."""
-    from minisom import MiniSom
-
+    minisom = import_extra("minisom", "som", "--outlier-step")
     rng = np.random.default_rng([seed, 45])
     if len(points) > SAMPLE:
         points = points[np.sort(rng.choice(len(points), SAMPLE, replace=False))]
@@ -82,7 +83,7 @@ def fit_map(points: np.ndarray, seed: int, side: int = SIDE) -> Map:
         # The covariance's eigenvectors: no random start that a thread could change.
         reducer = PCA(n_components, svd_solver="covariance_eigh").fit(points)
         placed = reducer.transform(points).astype(np.float64)
-        som = MiniSom(
+        som = minisom.MiniSom(
             side, side, n_components, sigma=side / 4, learning_rate=0.5, random_seed=seed % 2**32
         )
         som.random_weights_init(placed)

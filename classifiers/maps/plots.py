@@ -10,6 +10,7 @@ import numpy as np
 
 from classifiers.maps.maps import ALL, NOISE, SHOWN_CLUSTER, EmbeddingMap
 from lake.cameras import ccd_name, viewer_url
+from lake.extras import import_extra
 from lake.outputs import write_output, write_output_text
 from lake.vocabulary import Vocabulary
 
@@ -41,8 +42,9 @@ def draw_maps(found: EmbeddingMap, folder: Path) -> list[Path]:
 
     Raises
     ------
-    SurveyError : the folder cannot be written.
+    SurveyError : the folder cannot be written, or the extra ``maps`` is not installed.
     """
+    page = _page(found)
     pictures = {
         "classes.png": _draw_classes,
         "clusters.png": _draw_clusters,
@@ -50,7 +52,7 @@ def draw_maps(found: EmbeddingMap, folder: Path) -> list[Path]:
     }
     for name, draw in pictures.items():
         write_output(folder / name, partial(draw, found))
-    write_output_text(folder / "map.html", _page(found))
+    write_output_text(folder / "map.html", page)
     return [folder / name for name in (*pictures, "map.html")]
 
 
@@ -120,8 +122,7 @@ def _draw_silhouettes(found: EmbeddingMap, file: BinaryIO) -> None:
 
 def _page(found: EmbeddingMap) -> str:
     """Return the map in three dimensions as a page of its own."""
-    import plotly.graph_objects as go
-
+    go: Any = import_extra("plotly.graph_objects", "maps", "the map that turns")
     hover, pages = _descriptions(found)
     colours, n_shown = _cluster_colours(found)
 
