@@ -33,6 +33,7 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
+    fits = "fits"
 
 
 FormatOption = Annotated[
@@ -45,7 +46,7 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
-        help="File to write the rows to instead of the screen: .txt, .csv, .json or .parquet.",
+        help="File to write the rows to instead of the screen: .txt, .csv, .json, .parquet, .fits.",
     ),
 ]
 
@@ -140,7 +141,12 @@ def emit(
     # What fails at the first row fails before anything is written.
     first = next(pieces, None)
     pieces = itertools.chain([] if first is None else [first], pieces)
-    write = {Format.csv: _write_csv, Format.json: _write_json, Format.parquet: _write_parquet}[form]
+    write = {
+        Format.csv: _write_csv,
+        Format.json: _write_json,
+        Format.parquet: _write_parquet,
+        Format.fits: _write_fits,
+    }[form]
     with _opened(output) as file:
         try:
             write(pieces, schema, file)
@@ -261,6 +267,12 @@ def _write_parquet(pieces: Iterator[pa.RecordBatch], schema: pa.Schema, file: IO
                 waiting.clear()
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting, schema))
+
+
+def _write_fits(pieces: Iterator[pa.RecordBatch], schema: pa.Schema, file: IO[bytes]) -> None:
+    from cli.fits_output import write_fits
+
+    write_fits(pieces, schema, file, _plain)
 
 
 class _Counted(io.RawIOBase):
