@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format reference clean
 
 demo: $(STAMP)
 	$(BIN)/survey-qa demo
@@ -21,6 +21,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/ that are made from the code.
+reference: $(STAMP)
+	$(BIN)/python -m docs.reference
 
 # The environment is made anew when the project's requirements change.
 $(STAMP): pyproject.toml constraints.txt

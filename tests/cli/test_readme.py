@@ -1,10 +1,12 @@
-"""What the README says works as written."""
+"""What the README and the pages of docs/ say works as written."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -12,18 +14,75 @@ from typer.main import get_command
 from cli.main import app
 from lake.store import Lake
 from queries.engine import run_sql
+from tests.cli.test_commands import NAMES
 
-README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
-STATEMENTS = re.findall(r'^survey-qa sql "(.*?)"$', BLOCKS, re.DOTALL | re.MULTILINE)
-COMMANDS = [
-    line for line in BLOCKS.splitlines() if line.startswith("survey-qa ") and " sql " not in line
-]
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+#: Where old names stand beside the new ones.
+GLOSSARY = "docs/glossary.md"
+#: Pages that people write to be read through: every command is to be in one of them.
+GUIDES = [text for name, text in TEXTS.items() if name != GLOSSARY and "reference-" not in name]
+
+_BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_STATEMENT = re.compile(r'^(?:\$ )?survey-qa sql "(.*?)"', re.DOTALL | re.MULTILINE)
+_COMMAND = re.compile(r"^(?:\$ )?(survey-qa .*)$", re.MULTILINE)
+_INLINE = re.compile(r"`(survey-qa [a-z][^`]*)`")
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def statements() -> Iterator[Any]:
+    """Yield every SQL statement of a block."""
+    for name, text in TEXTS.items():
+        for block in _BLOCK.findall(text):
+            for sql in _STATEMENT.findall(block):
+                yield pytest.param(sql, id=f"{name}: {' '.join(sql.split())[:60]}")
+
+
+def commands() -> Iterator[Any]:
+    """Yield every command line of a block, those joined by ``&&`` one by one."""
+    for name, text in TEXTS.items():
+        for block in _BLOCK.findall(text):
+            for line in _COMMAND.findall(_STATEMENT.sub("", block)):
+                for command in line.split(" && "):
+                    yield pytest.param(command, id=f"{name}: {command}")
+
+
+def mentions() -> Iterator[Any]:
+    """Yield every command that a sentence names."""
+    for name, text in TEXTS.items():
+        for command in dict.fromkeys(_INLINE.findall(_BLOCK.sub("", text))):
+            if name != GLOSSARY and "NAME" not in command.split()[:2]:
+                yield pytest.param(command, id=f"{name}: {command}")
+
+
+STATEMENTS, COMMANDS, MENTIONS = list(statements()), list(commands()), list(mentions())
+
+
+def _command_and_options(line: str) -> tuple[Any, set[str]]:
+    """Return the command that a line runs and the options that it gives."""
+    words = shlex.split(line, comments=True)[1:]
+    command = get_command(app)
+    while hasattr(command, "commands"):
+        while words[0].startswith("--lake"):
+            words = words[2:]
+        command = command.commands[words.pop(0)]
+    return command, {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+
+
+def _check_options(command: Any, used: set[str]) -> None:
+    known = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert used <= known | {"--lake", "--verbose", "--help"}
 
 
 def test_there_are_examples() -> None:
-    assert len(STATEMENTS) >= 2
-    assert len(COMMANDS) >= 12
+    assert len(STATEMENTS) >= 4
+    assert len(COMMANDS) >= 40
+    assert len(MENTIONS) >= 10
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -33,16 +92,38 @@ def test_sql_runs(lake: Lake, statement: str) -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_and_options_exist(line: str) -> None:
-    words = shlex.split(line)[1:]
-    command = get_command(app)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    options = {name for parameter in command.params for name in parameter.opts}
-    used = {word.split("=")[0] for word in words if word.startswith("--")}
-    assert used <= options | {"--lake", "--verbose"}
+    command, used = _command_and_options(line)
+    _check_options(command, used)
     required = {
         tuple(parameter.opts)
         for parameter in command.params
         if parameter.required and parameter.param_type_name == "option"
     }
     assert all(set(names) & used for names in required), "an option that is needed is missing"
+
+
+@pytest.mark.parametrize("line", MENTIONS)
+def test_commands_in_sentences_exist(line: str) -> None:
+    _check_options(*_command_and_options(line))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guide_names_every_command(name: str) -> None:
+    assert any(re.search(rf"survey-qa {name}\b", text) for text in GUIDES)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    links = [link for link in _LINK.findall(_BLOCK.sub("", TEXTS[name])) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    links = set(_LINK.findall(TEXTS["docs/README.md"]))
+    pages = {path.name for path in PAGES if path.parent.name == "docs"} - {"README.md"}
+    assert pages - links == set()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXTS["README.md"].split()) < 900

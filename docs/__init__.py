@@ -1,0 +1,1 @@
+"""What people read about the program, and the script that writes the parts made from the code."""
