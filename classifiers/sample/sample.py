@@ -163,7 +163,7 @@ def read_sample(
 
 
 def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> Sample:
-    order = list(Vocabulary.load().training_classes)
+    order = Vocabulary.of_lake(lake.root).training_classes
     camera = rows["camera"].to_numpy(zero_copy_only=False)
     night = rows["night"].to_numpy(zero_copy_only=False).astype(str)
     keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
