@@ -12,7 +12,7 @@ from embedders.tasks import Ccd, FileTask, Flaw, Key, MosaicTask, Task
 from lake.focal_plane import layout
 from lake.shares import Night
 from lake.store import Lake, Partition, read_file
-from lake.versions import natural
+from lake.versions import processing
 
 #: What tells CCD images apart, and which processing of one is the latest.
 _ORDER = ("expnum", "ccdnum", "procdate", "plver")
@@ -142,18 +142,15 @@ def count_unmasked(tasks: list[Task]) -> int:
 
 def latest(sources: Sequence[Partition], columns: tuple[str, ...]) -> dict[Key, dict[str, Any]]:
     """Return the CCD rows of some releases, the latest processing of each, sorted by key."""
-    best: dict[Key, tuple[dict[str, Any], str]] = {}
+    best: dict[Key, tuple[tuple[str, ...], dict[str, Any]]] = {}
     for source in sources:
         release = source["release"]
         for row in read_file(source.path, list(dict.fromkeys((*_ORDER, *columns)))).to_pylist():
             key = (row["expnum"], row["ccdnum"])
-            if key not in best or _order(row, release) > _order(*best[key]):
-                best[key] = (row, release)
-    return {key: row for key, (row, _) in sorted(best.items(), key=lambda item: item[0])}
-
-
-def _order(row: dict[str, Any], release: str) -> tuple[Any, ...]:
-    return (row["procdate"] or "").strip(), natural(row["plver"] or ""), natural(release)
+            rank = processing(row["procdate"], row["plver"], release)
+            if key not in best or rank > best[key][0]:
+                best[key] = (rank, row)
+    return {key: row for key, (_, row) in sorted(best.items(), key=lambda item: item[0])}
 
 
 def row_key(row: Mapping[str, Any]) -> Key:

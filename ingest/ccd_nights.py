@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from lake.store import Lake
-from lake.versions import natural
+from lake.versions import processing
 
 #: (camera, night): the partition of a release that a row belongs to.
 Key = tuple[str, str]
@@ -24,7 +24,7 @@ def locked(lake: Lake, release: str) -> AbstractContextManager[None]:
 
 
 def latest_processing(rows: pa.Table) -> pa.Table:
-    """Return one row per (expnum, ccdnum): the last by ``procdate``, then ``plver``, then order."""
+    """Return a row per (expnum, ccdnum), the last by `lake.versions.processing`, then by order."""
     keys = pl.DataFrame(
         {
             "expnum": rows["expnum"].to_numpy(),
@@ -33,19 +33,14 @@ def latest_processing(rows: pa.Table) -> pa.Table:
     )
     if keys.n_unique() == rows.num_rows:
         return rows
-    blank = pl.Series([""] * rows.num_rows)
-    for name in _PROCESSING:
-        column = blank
-        if name in rows.column_names:
-            column = pl.Series(pl.from_arrow(rows[name])).cast(pl.String).fill_null("")
-        keys = keys.with_columns(column.alias(name))
-    keys = keys.with_columns(
-        # V4.10 comes after V4.8.2a: compare runs of digits as numbers.
-        pl.col("plver").map_elements(natural, return_dtype=pl.String),
-        pl.int_range(pl.len()).alias("position"),
-    )
+    unknown = pa.nulls(rows.num_rows, pa.string())
+    told = [
+        (rows[name].cast(pa.string()) if name in rows.column_names else unknown).to_pylist()
+        for name in _PROCESSING
+    ]
+    order = sorted(range(rows.num_rows), key=lambda row: processing(told[0][row], told[1][row]))
     chosen = (
-        keys.sort("procdate", "plver", "position")
+        keys.with_columns(pl.int_range(pl.len()).alias("position"))[order]
         .group_by("expnum", "ccdnum", maintain_order=True)
         .last()["position"]
         .sort()

@@ -25,6 +25,7 @@ from inspector.merge import disagree
 from inspector.neighbours import Neighbours
 from inspector.rounds import Round, Subject, parse_key
 from lake.store import Lake, file_stamp
+from lake.versions import natural
 from lake.vocabulary import Vocabulary
 
 SORTS = {
@@ -85,9 +86,12 @@ class Desk:
         self.classes = [name for name in self.vocabulary.classes if name != "good"]
         self.keys = class_keys(self.classes)
         self.summaries = facts.summaries(round)
-        # Sorted: the last release by name that has a night.
+        # Of the releases that have a night the last one.
         self._releases = {
-            (each["camera"], each["night"]): each["release"] for each in lake.partitions("ccds")
+            (partition["camera"], partition["night"]): partition["release"]
+            for partition in sorted(
+                lake.partitions("ccds"), key=lambda partition: natural(partition["release"])
+            )
         }
         self._logs: dict[str, VerdictLog] = {}
         self._said: tuple[tuple[str, ...], dict[str, dict[str, Judgement]]] = ((), {})

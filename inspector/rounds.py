@@ -19,6 +19,7 @@ from lake.record import Record
 from lake.said import list_names
 from lake.store import Lake
 from lake.verdicts import CLOSED, round_folder
+from lake.versions import in_order
 
 #: What the merger says, in ``inspections/round=…/``.
 SETTLEMENTS = "_settlements.jsonl"
@@ -280,7 +281,7 @@ def located(
 ) -> list[Subject]:
     """Return subjects of `rows` (camera, expnum, ccdnum, class, probability, why, cells).
 
-    Each is found in the CCD tables of `release`, by default in the last by name that has it.
+    Each is found in the CCD tables of `release`, by default in the last release that has it.
 
     Raises `SurveyError` for a release that the lake does not have.
     """
@@ -288,7 +289,7 @@ def located(
 
     releases = {partition["release"] for partition in lake.partitions("exposures")}
     if release is not None and release not in releases:
-        known = ", ".join(sorted(releases)) or "none"
+        known = ", ".join(in_order(releases)) or "none"
         raise SurveyError(f"--release {release}: the lake has no such release ({known})")
     unique: dict[tuple[str, int, int], dict[str, Any]] = {}
     for row in rows:
@@ -306,7 +307,11 @@ def located(
         )
         found = connection.execute(
             """
-            select camera, expnum, max(release), arg_max(night, release)
+            select
+                camera,
+                expnum,
+                arg_max(release, release_order(release)),
+                arg_max(night, release_order(release))
             from exposures semi join wanted using (camera, expnum)
             where $release::varchar is null or release = $release
             group by camera, expnum

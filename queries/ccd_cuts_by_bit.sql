@@ -20,4 +20,4 @@ select
 from by_value
 inner join cut_bits on by_value.ccd_cuts & cut_bits.value <> 0
 group by by_value.release, cut_bits.bit, cut_bits.name, cut_bits.meaning
-order by by_value.release, cut_bits.bit
+order by release_order(by_value.release), cut_bits.bit

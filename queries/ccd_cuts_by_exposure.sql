@@ -25,4 +25,4 @@ from exposures
 inner join decoded using (ccd_cuts)
 where ($release::varchar is null or exposures.release = $release)
     and exposures.n_cut >= $min_fraction::double * exposures.n_ccds
-order by exposures.release, exposures.camera, exposures.night, exposures.expnum
+order by release_order(exposures.release), exposures.camera, exposures.night, exposures.expnum

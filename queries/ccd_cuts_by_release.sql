@@ -27,4 +27,4 @@ select
     n_exposures_touched / n_exposures as fraction_touched,
     n_exposures_cut / n_exposures as fraction_cut
 from by_release
-order by release, camera
+order by release_order(release), camera

@@ -38,5 +38,5 @@ select
 from ccds
 inner join decoded using (ccd_cuts)
 where ($release::varchar is null or ccds.release = $release)
-order by ccds.release, ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum
+order by release_order(ccds.release), ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum
 limit $limit::bigint

@@ -5,13 +5,13 @@ with
 
 pointings as (
 
-    -- An exposure of several releases is one exposure.
+    -- An exposure of several releases is one exposure, as the last of them has it.
     select
         camera,
         expnum,
-        coalesce(arg_max(band, release), '') as band,
-        arg_max(ra_bore, release) as ra,
-        arg_max(dec_bore, release) as "dec"
+        coalesce(arg_max(band, release_order(release)), '') as band,
+        arg_max(ra_bore, release_order(release)) as ra,
+        arg_max(dec_bore, release_order(release)) as "dec"
     from exposures
     where ra_bore is not null and dec_bore is not null
     group by camera, expnum

@@ -98,4 +98,4 @@ select
     count(*) as n_exposures
 from slices
 group by release, part, place, name
-order by release, array_position(['all', 'class', 'bit'], part), place, name
+order by release_order(release), array_position(['all', 'class', 'bit'], part), place, name

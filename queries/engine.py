@@ -22,6 +22,7 @@ from lake.errors import SurveyError
 from lake.paths import partition_keys
 from lake.store import Lake, Partition, read_footer
 from lake.tables import TABLES, VECTOR, Table
+from lake.versions import in_order
 from queries.files import table_files
 from queries.reference import REFERENCE, reference_table
 from queries.reports import read_reports
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Memory that one query may hold before it spills to disk.
 MEMORY_LIMIT = "2GB"
+#: The function `natural_order`, which every statement may use, and `release_order`.
+_MACROS = Path(__file__).with_name("versions.sql")
 #: The embedder whose vectors are named features, and the view that names them.
 STATISTICS = "statistics"
 #: The table whose words are classified, and joined by what rounds say, when it is asked.
@@ -48,6 +51,8 @@ JOINED = {
 #: Key of a partition's notes that names the elements of its vectors.
 FEATURES = "features"
 
+#: Tables that have a release's rows.
+_RELEASED = tuple(name for name, table in TABLES.items() if "release" in table.partition)
 #: Tables that have more columns than version 0.1.0 wrote.
 _GROWN = ("labels", "outcomes")
 #: Rows of a batch of a result: enough to be quick, and few enough for vectors to fit in memory.
@@ -122,6 +127,8 @@ def connect(
     known = "select 1 from duckdb_optimizers() where name = $1"
     if connection.execute(known, [_BROKEN_OPTIMIZER]).fetchone():
         connection.execute("set disabled_optimizers = $1", [_BROKEN_OPTIMIZER])
+    connection.execute(_MACROS.read_text(encoding="utf-8"))
+    connection.execute(_release_order(lake))
     readable: list[str] = []
     for name in view_names() if names is None else sorted(names, key=view_names().index):
         with one_line():
@@ -243,6 +250,20 @@ def _execute(
             # A relation's errors lack their position; the executed statement's have it.
             connection.execute(sql, bound)
             raise
+
+
+def _release_order(lake: Lake) -> str:
+    """Return the statement that makes a function of a release's place among those of the lake.
+
+    Places count from 1, in natural order; a release that the lake does not have is before them.
+    """
+    folders = [folder for name in _RELEASED for folder in (lake.root / name).glob("release=*")]
+    releases = in_order(partition_keys(folder)["release"] for folder in folders)
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in releases)
+    return (
+        "create macro release_order(release) as "
+        f"coalesce(list_position([{names}]::varchar[], release), 0)"
+    )
 
 
 def _create_view(

@@ -35,4 +35,4 @@ select
     ebv
 from placed
 where abs(galactic_latitude) < $max_latitude::double or ebv > $min_ebv::double
-order by release, camera, night, expnum
+order by release_order(release), camera, night, expnum

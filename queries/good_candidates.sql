@@ -31,4 +31,4 @@ where ($release::varchar is null or exposures.release = $release)
         or exposures.ebv < $max_ebv
         or (exposures.ebv is null and not $known_ebv::boolean)
     )
-order by exposures.release, exposures.camera, exposures.night, exposures.expnum
+order by release_order(exposures.release), exposures.camera, exposures.night, exposures.expnum

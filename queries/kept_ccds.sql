@@ -30,4 +30,4 @@ select
 from ccds
 inner join known_bad using (release, camera, night, expnum, ccdnum)
 where ccds.ccd_cuts = 0
-order by ccds.release, ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum
+order by release_order(ccds.release), ccds.camera, ccds.night, ccds.expnum, ccds.ccdnum

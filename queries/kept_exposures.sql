@@ -45,4 +45,4 @@ select
 from known_bad
 inner join exposures using (release, camera, night, expnum)
 inner join kept_and_bad using (release, camera, expnum)
-order by exposures.release, exposures.camera, exposures.night, exposures.expnum
+order by release_order(exposures.release), exposures.camera, exposures.night, exposures.expnum

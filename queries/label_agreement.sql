@@ -65,4 +65,4 @@ select
     end as verdict,
     case when verdict = 'agree' then array_to_string(list_sort(shared), ',') end as shared_classes
 from compared
-order by release, camera, night, expnum, ccdnum
+order by release_order(release), camera, night, expnum, ccdnum

@@ -39,4 +39,4 @@ from opinions
 left join classes on classes.name = opinions.class
 group by opinions.release, opinions.class, classes.number
 having total > 0
-order by opinions.release, classes.number, opinions.class
+order by release_order(opinions.release), classes.number, opinions.class

@@ -1,4 +1,5 @@
--- Of a CCD that several releases have, the one that was processed last: by date, then by version.
+-- Of a CCD that several releases have, the one that was processed last, as `lake.versions.processing`
+-- says: by date, then by version, then by release.
 with
 
 -- An exposure of one release has nothing to compare: most of a lake is left out at once.
@@ -20,6 +21,19 @@ chosen as (
 
 ),
 
+-- Few: a version is taken apart once, not for every CCD.
+pipelines as (
+
+    select plver, natural_order(trim(plver)) as version
+    from (
+        select distinct ccds.plver
+        from ccds
+        semi join chosen using (camera, expnum)
+        where ccds.plver is not null
+    )
+
+),
+
 ranked as (
 
     select
@@ -36,16 +50,13 @@ ranked as (
         row_number() over (
             of_ccd
             order by
-                ccds.procdate desc nulls last,
-                -- V4.10 comes after V4.8.2a.
-                list_transform(
-                    regexp_extract_all(coalesce(ccds.plver, ''), '[0-9]{1,9}'),
-                    lambda digits: digits::integer
-                ) desc,
-                ccds.release desc
+                trim(coalesce(ccds.procdate, '')) desc,
+                coalesce(pipelines.version, '') desc,
+                release_order(ccds.release) desc
         ) as place
     from ccds
     semi join chosen using (camera, expnum)
+    left join pipelines using (plver)
     window of_ccd as (partition by ccds.camera, ccds.expnum, ccds.ccdnum)
 
 )

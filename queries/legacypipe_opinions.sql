@@ -58,4 +58,4 @@ left join listed using (camera, expnum)
 left join decoded using (ccd_cuts)
 where ($release::varchar is null or exposures.release = $release)
     and (listed.expnum is not null or decoded.bits is not null)
-order by exposures.release, exposures.camera, exposures.night, exposures.expnum
+order by release_order(exposures.release), exposures.camera, exposures.night, exposures.expnum

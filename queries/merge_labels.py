@@ -27,6 +27,7 @@ from lake.said import (
 )
 from lake.store import Lake, file_stamp
 from lake.tables import table
+from lake.versions import in_order
 from lake.vocabulary import USER_FILE, Vocabulary
 from queries import engine
 
@@ -112,7 +113,7 @@ def merge_labels(
     SurveyError : the release is not in the lake.
     """
     if not lake.partitions("ccds", release=release):
-        known = sorted({partition["release"] for partition in lake.partitions("ccds")})
+        known = in_order(partition["release"] for partition in lake.partitions("ccds"))
         raise SurveyError(
             f"no release {release!r} in {lake.root}; it has {', '.join(known) or 'none'}: run "
             f"`survey-qa ingest ccds FILE --release {release}` first"

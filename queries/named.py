@@ -21,6 +21,7 @@ from lake.errors import SurveyError
 from lake.paths import shortened
 from lake.store import Lake
 from lake.tables import TABLES
+from lake.versions import in_order
 from lake.vocabulary import Vocabulary
 from queries import engine
 from queries.files import has_files
@@ -95,7 +96,7 @@ class Parameter:
         # A lake that has none yet has nothing to check against: the query then has no rows.
         table, key = _KEYS[self.values]
         folders = (lake.root / table).glob(f"{key}=*")
-        return sorted(folder.name.partition("=")[2] for folder in folders if folder.is_dir())
+        return in_order(folder.name.partition("=")[2] for folder in folders if folder.is_dir())
 
 
 @dataclass(frozen=True)

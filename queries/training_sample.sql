@@ -82,7 +82,7 @@ good_exposures as (
     order by
         looked.seen nulls last,
         md5_number(seed || exposures.camera || exposures.expnum),
-        exposures.release
+        release_order(exposures.release)
     limit $n_good::bigint
 
 ),
@@ -157,7 +157,7 @@ drawn as (
 
 ranked as (
 
-    select *, row_number() over (partition by seen order by draw, release) as rank
+    select *, row_number() over (partition by seen order by draw, release_order(release)) as rank
     from drawn
 
 ),
@@ -180,7 +180,7 @@ good as (
     order by
         images.seen and images.rank <= $n_good::bigint // 2 desc,
         images.draw,
-        images.release
+        release_order(images.release)
     limit $n_good::bigint
 
 ),
@@ -195,4 +195,4 @@ sample as (
 
 select release, camera, night, expnum, ccdnum, ccdname, class, weight, sources
 from sample
-order by release, camera, night, expnum, ccdnum
+order by release_order(release), camera, night, expnum, ccdnum

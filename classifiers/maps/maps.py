@@ -51,6 +51,7 @@ class EmbeddingMap:
     embedder : names of the embedders, joined by ``+``.
     n_known : labelled CCDs that have a vector, in the sample or not.
     n_unusable : CCDs drawn that had no usable vector.
+    order : classes of the lake's vocabulary, good first.
     skipped : whether it stood in the lake already.
     """
 
@@ -59,6 +60,7 @@ class EmbeddingMap:
     method: str
     n_known: int
     n_unusable: int
+    order: tuple[str, ...]
     skipped: bool
 
     @property
@@ -68,13 +70,12 @@ class EmbeddingMap:
 
     def classes(self) -> pa.Table:
         """Return the mean silhouette of each class and of all, and the share in clusters."""
-        order = [*Vocabulary.load().classes, ALL]
         labelled = self.rows.filter(pc.is_valid(self.rows["class"]))
         names = labelled["class"].to_numpy(zero_copy_only=False)
         silhouette = labelled["silhouette"].to_numpy(zero_copy_only=False)
         clustered = labelled["cluster"].to_numpy() != NOISE
         found = []
-        for name in order:
+        for name in (*self.order, ALL):
             mine = np.ones(len(names), bool) if name == ALL else names == name
             if mine.any():
                 mean = float(np.mean(silhouette[mine], dtype=np.float64))
@@ -142,11 +143,12 @@ def map_embeddings(
         "seed": seed,
     }
     inputs = _inputs(lake, features, release)
+    order = tuple(Vocabulary.of_lake(lake.root).classes)
     standing = lake.record("projections", keys)
     if not force and Record(STAGE, settings, inputs).matches(standing):
         assert standing is not None
         rows = lake.read("projections", keys)
-        return EmbeddingMap(rows, embedder, method, **standing.notes, skipped=True)
+        return EmbeddingMap(rows, embedder, method, **standing.notes, order=order, skipped=True)
 
     drawn = draw(
         lake,
@@ -161,7 +163,7 @@ def map_embeddings(
     notes = {"n_known": drawn.n_known, "n_unusable": drawn.n_unusable}
     lake.write("projections", keys, rows, Record(STAGE, settings, inputs, notes))
     rows = lake.read("projections", keys)
-    return EmbeddingMap(rows, embedder, method, **notes, skipped=False)
+    return EmbeddingMap(rows, embedder, method, **notes, order=order, skipped=False)
 
 
 def neighbour_space(

@@ -12,7 +12,6 @@ from classifiers.maps.maps import ALL, NOISE, SHOWN_CLUSTER, EmbeddingMap
 from lake.cameras import ccd_name, viewer_url
 from lake.extras import import_extra
 from lake.outputs import write_output, write_output_text
-from lake.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +59,7 @@ def _groups(found: EmbeddingMap) -> list[tuple[str, str, np.ndarray]]:
     """Return name, colour and rows of the CCDs without a label, and of each class."""
     names = found.rows["class"].to_numpy(zero_copy_only=False)
     groups = [("no label", _GREY, np.flatnonzero([name is None for name in names]))]
-    for number, name in enumerate(Vocabulary.load().classes):
+    for number, name in enumerate(found.order):
         groups.append((name, _COLOURS[number % len(_COLOURS)], np.flatnonzero(names == name)))
     return [group for group in groups if len(group[2])]
 

@@ -30,7 +30,7 @@ class Features:
     context : one of `CONTEXTS`.
     columns : numeric columns of the table ``ccds``. What is null is filled in by the classifier.
     release : whose ``ccds`` rows are read first; CCDs that it lacks have those of the latest
-        release by name that has them.
+        release that has them.
 
     Raises
     ------

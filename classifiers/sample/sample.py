@@ -24,6 +24,7 @@ from lake.errors import SurveyError
 from lake.record import digest, short_reference
 from lake.shares import select
 from lake.store import Lake
+from lake.versions import in_order
 from lake.vocabulary import Vocabulary
 from queries.named import run_query
 
@@ -163,7 +164,7 @@ def read_sample(
 
 
 def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> Sample:
-    order = list(Vocabulary.load().training_classes)
+    order = Vocabulary.of_lake(lake.root).training_classes
     camera = rows["camera"].to_numpy(zero_copy_only=False)
     night = rows["night"].to_numpy(zero_copy_only=False).astype(str)
     keys = ccd_keys(rows["expnum"].to_numpy(), rows["ccdnum"].to_numpy())
@@ -314,7 +315,7 @@ def _check_columns(features: Features, columns: np.ndarray) -> None:
 
 def only_release(lake: Lake) -> str:
     """Return the release that has labels; raises `SurveyError` unless it is one alone."""
-    releases = sorted({partition["release"] for partition in lake.partitions("labels")})
+    releases = in_order(partition["release"] for partition in lake.partitions("labels"))
     if not releases:
         raise SurveyError(
             f"no labels in {lake.root}; run `survey-qa ingest reports` and `survey-qa "

@@ -13,6 +13,7 @@ from classifiers.sample.features import Features, Layout, check_numeric
 from lake.errors import SurveyError
 from lake.record import MISSING, Record, digest, table_reference
 from lake.store import Lake, Partition, read_file
+from lake.versions import natural
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,10 @@ def in_chunks(
 
 
 def read_bands(lake: Lake, partition: Partition, expnum: np.ndarray) -> np.ndarray:
-    """Return a number for the band of each exposure, (n,) float32; 0 where it is not known."""
+    """Return a number for the band of each exposure, (n,) float32; 0 where it is not known.
+
+    Of several releases the last one that has the exposure tells.
+    """
     bands: dict[int, float] = {}
     for exposures in _same_night(lake, "exposures", partition):
         rows = read_file(exposures.path, ["expnum", "band"])
@@ -171,7 +175,9 @@ def read_bands(lake: Lake, partition: Partition, expnum: np.ndarray) -> np.ndarr
 
 
 def _same_night(lake: Lake, table: str, partition: Partition) -> list[Partition]:
-    return lake.partitions(table, camera=partition["camera"], night=partition["night"])
+    """Return the partitions of a table for the same night, of each release, the last one first."""
+    found = lake.partitions(table, camera=partition["camera"], night=partition["night"])
+    return sorted(found, key=lambda same: natural(same["release"]), reverse=True)
 
 
 def _read(partition: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -250,8 +256,7 @@ def _columns(
         return values
     tables = sorted(
         _same_night(lake, "ccds", partition),
-        key=lambda one: (one["release"] == features.release, one["release"]),
-        reverse=True,
+        key=lambda table: table["release"] != features.release,
     )
     wanted, open_ = ccd_keys(expnum, ccdnum), np.ones(len(expnum), bool)
     for table in tables:

@@ -124,7 +124,11 @@ def score_exposures(
         n_faint_found=int((found & bad & ~visible).sum()),
         n_false=int((found & ~bad).sum()),
         classes=_by_class(
-            rows["class"].to_pylist(), called, rows["night"].cast(pa.string()).to_pylist(), clear
+            Vocabulary.of_lake(lake.root).classes,
+            rows["class"].to_pylist(),
+            called,
+            rows["night"].cast(pa.string()).to_pylist(),
+            clear,
         ).classes,
         strengths=_by_strength(strength[bad], found[bad]),
     )
@@ -149,9 +153,12 @@ def _truth(
 
 
 def _by_class(
-    truth: Sequence[str], called: Sequence[str], night: Sequence[str], rows: np.ndarray
+    order: Sequence[str],
+    truth: Sequence[str],
+    called: Sequence[str],
+    night: Sequence[str],
+    rows: np.ndarray,
 ) -> Scores:
-    order = Vocabulary.load().classes
     classes = tuple(name for name in order if name in truth or name in called)
     index = {name: place for place, name in enumerate(classes)}
     true = np.array([index[name] for name in truth])[rows]

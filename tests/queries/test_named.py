@@ -283,7 +283,7 @@ def test_rates_add_up_over_nights(full: Lake) -> None:
     [
         ("nope", {}, "no query 'nope'; the queries are .*label_counts"),
         ("label_counts", {"nope": "1"}, "no parameter 'nope'; its parameters are: release"),
-        ("label_counts", {"release": "dr8"}, "no 'dr8'; valid are dr10, dr9"),
+        ("label_counts", {"release": "dr8"}, "no 'dr8'; valid are dr9, dr10"),
         ("training_sample", {"n_good": "many"}, "n_good='many': expected an integer"),
         ("good_candidates", {"max_ebv": "low"}, "max_ebv='low': expected a number"),
         ("ccds_with_bits", {}, "parameter bits is needed"),

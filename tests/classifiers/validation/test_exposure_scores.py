@@ -105,3 +105,12 @@ def test_truth_that_does_not_fit(voted: Lake, tmp_path: Path) -> None:
     pq.write_table(pa.table({"expnum": [1]}), truth)
     with pytest.raises(SurveyError, match="no column night, class, strength, visible"):
         score_exposures(voted, "m", truth)
+
+
+def test_a_class_of_the_lake_is_scored(voted: Lake, tmp_path: Path) -> None:
+    (voted.root / "vocabulary.toml").write_text('[[class]]\nname = "Streaks"\n')
+    votes = voted.read("votes", KEYS).to_pylist()
+    votes[0]["class"] = "Streaks"
+    voted.write("votes", KEYS, pa.Table.from_pylist(votes), Record("vote"))
+    found = score_exposures(voted, "m", _truth(tmp_path))
+    assert found.classes[-1].name == "Streaks"
