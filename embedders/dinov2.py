@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -250,8 +251,29 @@ def _patches(projection: Any, pixels: Tensor) -> Tensor:
     return F.linear(squares, projection.weight.flatten(1), projection.bias)
 
 
+#: Parts of a block that transformers does not promise to keep.
+_INNER_PARTS = (
+    *("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"),
+    *("attention.num_attention_heads", "attention.head_dim"),
+    *("norm1", "norm2", "layer_scale1", "layer_scale2", "mlp"),
+)
+
+
+def _has_inner_parts(block: Any) -> bool:
+    """Tell whether a block of the installed transformers is built as `_last_block` reads it."""
+    try:
+        return all(attrgetter(name)(block) is not None for name in _INNER_PARTS)
+    except AttributeError:
+        return False
+
+
 def _last_block(block: Any, tokens: Tensor) -> Tensor:
-    """Return what the last block makes of the class token, the only one that is read."""
+    """Return what the last block makes of the class token, the only one that is read.
+
+    Where the block is built otherwise, it computes all tokens, which gives the same.
+    """
+    if not _has_inner_parts(block):
+        return torch.as_tensor(block(tokens)[:, 0])
     attention = block.attention
     heads = (attention.num_attention_heads, attention.head_dim)
     normed = block.norm1(tokens)  # (n, t, d)

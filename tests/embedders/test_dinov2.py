@@ -70,6 +70,28 @@ def test_class_token_is_the_original_implementations(tmp_path: Path, shape: Arch
         assert vector == pytest.approx(expected(file, image, shape), abs=2e-4)
 
 
+class Opaque(torch.nn.Module):
+    """A block of which nothing is known but that it maps tokens to tokens."""
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.whole = block
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.whole(tokens)
+        return result
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_blocks_that_are_built_otherwise_give_the_same(tmp_path: Path, shape: Architecture) -> None:
+    file, image = checkpoint(tmp_path, shape), sky()
+    embedder = tiny(file, shape)
+    expected_vector = embedder.embed([image])
+    blocks = embedder._loaded().encoder.layer
+    blocks[-1] = Opaque(blocks[-1])
+    np.testing.assert_allclose(embedder.embed([image]), expected_vector, atol=2e-5)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_all_formats_of_the_weights_are_one_model(tmp_path: Path, shape: Architecture) -> None:
     file = checkpoint(tmp_path, shape)
