@@ -15,6 +15,7 @@ from cli.main import app
 from lake.store import Lake
 from queries.engine import run_sql
 from tests.cli.test_commands import NAMES
+from tests.cli.test_commands import commands as walked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,6 +29,8 @@ _BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _STATEMENT = re.compile(r'^(?:\$ )?survey-qa sql "(.*?)"', re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?:\$ )?(survey-qa .*)$", re.MULTILINE)
 _INLINE = re.compile(r"`(survey-qa [a-z][^`]*)`")
+_CODE = re.compile(r"`([^`\n]+)`")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -70,13 +73,16 @@ def _command_and_options(line: str) -> tuple[Any, set[str]]:
     return command, {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
 
 
-def _check_options(command: Any, used: set[str]) -> None:
-    known = {
+def _options(command: Any) -> set[str]:
+    return {
         name
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    assert used <= known | {"--lake", "--verbose", "--help"}
+
+
+def _check_options(command: Any, used: set[str]) -> None:
+    assert used <= _options(command) | {"--lake", "--verbose", "--help"}
 
 
 def test_there_are_examples() -> None:
@@ -105,6 +111,14 @@ def test_commands_and_options_exist(line: str) -> None:
 @pytest.mark.parametrize("line", MENTIONS)
 def test_commands_in_sentences_exist(line: str) -> None:
     _check_options(*_command_and_options(line))
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - {GLOSSARY}))
+def test_options_in_sentences_are_options_of_a_command(name: str) -> None:
+    every = {"--help"}.union(*map(_options, (get_command(app), *dict(walked()).values())))
+    spans = _CODE.findall(_BLOCK.sub("", TEXTS[name]))
+    ours = [span for span in spans if not span.startswith("python ")]
+    assert {option for span in ours for option in _OPTION.findall(span)} - every == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
