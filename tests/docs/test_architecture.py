@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from docs.reference import HERE
-from tests.test_house import ALLOWED, ROOMS, ROOT
+from tests.test_house import ALLOWED, ROOMS
 
 PAGE = (HERE / "architecture.md").read_text(encoding="utf-8")
 _NAME = re.compile(r"`([a-z_]+)`")
@@ -24,10 +24,3 @@ def test_packages_and_their_doors() -> None:
 
 def test_rooms_of_classifiers_and_their_doors() -> None:
     assert doors("room") == ROOMS
-
-
-def test_modules_that_are_named_exist() -> None:
-    folders = "|".join(ALLOWED)
-    paths = set(re.findall(rf"`((?:{folders}|tests)/[a-z_/0-9]+\.(?:py|sql|toml))`", PAGE))
-    assert len(paths) > 20
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
