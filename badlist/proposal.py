@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from badlist.diff import Addition
 from badlist.format import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
-from lake.cameras import N_CCDS, ccd_name, ccd_number, check_camera
+from lake import cameras
+from lake.cameras import ccd_name, ccd_number
 from lake.errors import SurveyError
 from lake.freshness import check_fresh
 from lake.own_lines import OwnLine, join_classes
@@ -249,7 +250,7 @@ def check(
 
     Raises `SurveyError` when the file is missing or binary, or for an unknown camera.
     """
-    check_camera(camera)
+    cameras.camera(camera)
     if vocabulary is None:
         vocabulary = Vocabulary.load() if lake is None else Vocabulary.of_lake(lake.root)
     bad_list = read_bad_list(path)
@@ -328,7 +329,7 @@ def _collapse(lake: Lake, additions: list[Addition], camera: str) -> list[Additi
     planes = dict(
         _rows(lake, "bad_expid_focal_planes", ["ccds"], expnums=list(by_expnum), camera=camera)
     )
-    every = [ccd_name(camera, number) for number in range(1, N_CCDS[camera] + 1)]
+    every = [ccd.name for ccd in cameras.camera(camera).ccds]
     full = {
         expnum
         for expnum, ccds in by_expnum.items()

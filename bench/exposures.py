@@ -12,7 +12,7 @@ import fitsio
 import numpy as np
 
 from embedders.tasks import Ccd, FileTask
-from lake.cameras import DECAM_CCDS
+from lake.cameras import DECAM
 
 #: Header cards of a Community Pipeline file: its primary HDU's, and those of each CCD.
 _CARDS = (200, 115)
@@ -28,7 +28,7 @@ class Exposures:
     n: int
     n_ccds: int = 61
     n_drawn: int = 20
-    shape: tuple[int, int] = (4094, 2046)
+    shape: tuple[int, int] = DECAM.size[::-1]
 
 
 def make(folder: Path, what: Exposures, processes: int) -> list[FileTask]:
@@ -39,7 +39,7 @@ def make(folder: Path, what: Exposures, processes: int) -> list[FileTask]:
 
 
 def _exposure(folder: Path, what: Exposures, expnum: int) -> FileTask:
-    names = list(DECAM_CCDS)[: what.n_ccds]
+    names = list(DECAM.ccdnums)[: what.n_ccds]
     frames = [_frame(what.shape, seed) for seed in range(_FRAMES * expnum, _FRAMES * (expnum + 1))]
     path = folder / f"c4d_{expnum:06d}_ooi_r_v1.fits.fz"
     with fitsio.FITS(str(path), "rw") as file:
@@ -48,7 +48,7 @@ def _exposure(folder: Path, what: Exposures, expnum: int) -> FileTask:
             pixels = frames[number % _FRAMES]
             file.write(pixels, extname=name, compress="RICE", header=_header(_CARDS[1]))
     drawn = np.linspace(0, len(names) - 1, min(what.n_drawn, len(names))).round().astype(int)
-    ccds = [Ccd(expnum, DECAM_CCDS[names[i]], int(i) + 1, names[i]) for i in drawn]
+    ccds = [Ccd(expnum, DECAM.ccdnums[names[i]], int(i) + 1, names[i]) for i in drawn]
     return FileTask(path.name, path, tuple(ccds))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lake.cameras import DECAM_CCDS
+from lake.cameras import DECAM
 from lake.record import Record
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
@@ -25,7 +25,7 @@ DIMENSION = 768
 DRAWN = 20
 SETTINGS = {"version": 1}
 _FIRST_NIGHT, _FIRST_EXPOSURE = date(2013, 1, 1), 300_000
-_NAMES, _NUMBERS = list(DECAM_CCDS), np.array(list(DECAM_CCDS.values()), np.int16)
+_NAMES, _NUMBERS = list(DECAM.ccdnums), np.array(list(DECAM.ccdnums.values()), np.int16)
 #: Degrees a pixel.
 _SCALE = 7.3e-5
 
@@ -140,8 +140,8 @@ def _ccds(expnum: np.ndarray, n_ccds: int) -> pa.Table:
             "ccdname": _NAMES[:n_ccds] * n,
             "ccd_cuts": np.zeros(n * n_ccds, np.int64),
             "ebv": np.full(n * n_ccds, 0.02, np.float32),
-            "width": np.full(n * n_ccds, 2046, np.int32),
-            "height": np.full(n * n_ccds, 4094, np.int32),
+            "width": np.full(n * n_ccds, DECAM.size[0], np.int32),
+            "height": np.full(n * n_ccds, DECAM.size[1], np.int32),
             "crval1": np.repeat(expnum % 360.0, n_ccds),
             "crval2": np.zeros(n * n_ccds),
             "crpix1": np.tile(8_000 - 2_100.0 * column, n).astype(np.float32),

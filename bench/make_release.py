@@ -19,12 +19,12 @@ import numpy as np
 from badlist.format import parse_bad_list, read_bad_list
 from ingest.delve_lists import parse_delve_text
 from ingest.inspection_tables import parse_inspection_table, read_inspection_csv
-from lake.cameras import DECAM_CCDS, DECAM_NAMES
+from lake.cameras import DECAM
 
 #: DECam exposures of DR10; 60 or 61 CCDs of each make 15.6 million rows.
 N_EXPOSURES = 256_701
 #: CCDs by number, without N30.
-CCDNUMS = np.array(sorted(set(DECAM_NAMES) - {DECAM_CCDS["N30"]}), np.int16)
+CCDNUMS = np.array(sorted(set(DECAM.ccdnames) - {DECAM.ccdnums["N30"]}), np.int16)
 N_NIGHTS = 2200
 FIRST_MJD = 56_250
 ROWS_PER_CHUNK = 500_000
@@ -133,7 +133,7 @@ def make_rows(exposures: Exposures, first: int, last: int, seed: int = 10) -> np
     place = np.arange(number) - np.repeat(np.cumsum(counts) - counts, counts)
     ccdnum = CCDNUMS[place]
     rows = np.zeros(number, DTYPE)
-    names = np.array([DECAM_NAMES.get(number, "") for number in range(63)], "S3")
+    names = np.array([DECAM.ccdnames.get(number, "") for number in range(63)], "S3")
     noise = rng.normal(size=number).astype(np.float32)
     rows["image_filename"] = exposures.filename[of]
     rows["image_hdu"] = place + 1
@@ -152,8 +152,8 @@ def make_rows(exposures: Exposures, first: int, last: int, seed: int = 10) -> np
     rows["exptime"] = 60 + exposures.expnum[of] % 120
     rows["mjd_obs"] = exposures.mjd[of]
     rows["airmass"] = 1 + exposures.ebv[of] % 1
-    rows["fwhm"] = exposures.seeing[of] / 0.262 + 0.05 * noise
-    rows["width"], rows["height"] = 2046, 4094
+    rows["fwhm"] = exposures.seeing[of] / DECAM.pixel_scale + 0.05 * noise
+    rows["width"], rows["height"] = DECAM.size
     rows["ra_bore"], rows["dec_bore"] = exposures.ra[of], exposures.dec[of]
     rows["crpix1"], rows["crpix2"] = (place % 8) * 2048 - 8192, (place // 8) * 4096 - 16384
     rows["crval1"], rows["crval2"] = exposures.ra[of], exposures.dec[of]

@@ -10,7 +10,7 @@ import typer
 
 from cli.output import FormatOption, OutputOption, emit, plain_output, rows_output, write_bytes
 from cli.session import say, session
-from lake.cameras import check_camera
+from lake import cameras
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +120,7 @@ def diff(
     for what, is_so in misplaced.items():
         if is_so:
             raise typer.BadParameter(what)
-    check_camera(camera)
+    cameras.camera(camera)
     # The list is changed by who applies the patch, never by this command.
     target = None if output is None else plain_output(context, output, [against])
     bad_list = read_bad_list(against)

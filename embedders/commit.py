@@ -63,7 +63,7 @@ def commit(lake: Lake, job: Job, planned: Plan, made: Made) -> tuple[int, int]:
 def _commit(target: Lake, job: Job, planned: Plan, made: Made) -> tuple[int, int]:
     keys = job.keys(planned.night)
     record = target.record("embeddings", keys)
-    if record is not None and not is_of(record, job):
+    if record is not None and not is_of(record, job, planned.night[0]):
         raise SurveyError(
             f"{target.path('embeddings', keys)}: made with other settings by another run "
             "meanwhile; run again"
@@ -91,7 +91,7 @@ def _commit(target: Lake, job: Job, planned: Plan, made: Made) -> tuple[int, int
     if job.view.masked:
         notes["n_unmasked"] = planned.n_unmasked
     inputs = _inputs(target, record, planned, sources)
-    new = Record(STAGE, job.settings, inputs, notes, ALGORITHM)
+    new = Record(STAGE, job.settings(planned.night[0]), inputs, notes, ALGORITHM)
     # The vectors come last: they are what tells the next run that all is there.
     rows = pa.Table.from_pylist(sorted(failures, key=row_key), _FAILURES)
     target.write_failures(STAGE, job.name, keys, rows, new)

@@ -11,12 +11,16 @@ from typing import Any
 
 from embedders.tasks import CCD_BY_CCD, View
 from lake import paths
+from lake.cameras import is_by_camera, named_constants
 from lake.errors import SurveyError
 from lake.record import Record, digest
 from lake.shares import Night
 from lake.store import Lake, Partition
 
 STAGE = "embed"
+#: What of a record's settings decides the vectors: those of the embedder, and the constants of the
+#: camera where they count and differ from DECam's.
+SETTINGS = ("embedder", "camera")
 #: Raise whenever the same images and settings of an embedder give other vectors.
 ALGORITHM = 1
 
@@ -45,10 +49,10 @@ class Job:
     view: View = CCD_BY_CCD
     is_apart: bool = False
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that go into the record of each partition: vectors of others never mix."""
-        return {"embedder": dict(self.embedder)}
+    def settings(self, camera: str) -> dict[str, Any]:
+        """Return what goes into the records of a camera's vectors: those of others never mix."""
+        constants = named_constants(camera) if is_by_camera(self.embedder) else {}
+        return {"embedder": dict(self.embedder), **({"camera": constants} if constants else {})}
 
     @property
     def facet(self) -> str:
@@ -58,7 +62,7 @@ class Job:
     @property
     def pending(self) -> str:
         """Folder, in a lake, of vectors of these settings that wait for the others."""
-        return f"{paths.PENDING}/{self.name}-{digest(self.settings)}"
+        return f"{paths.PENDING}/{self.name}-{digest({'embedder': dict(self.embedder)})}"
 
     def keys(self, night: Night) -> dict[str, str]:
         """Return the keys of the partition of vectors of `night`."""
@@ -70,18 +74,17 @@ class Job:
 
     def target(self, lake: Lake, night: Night) -> Lake:
         """Return where the vectors of `night` go: into the lake, or where they wait."""
-        if not self.is_apart or is_of(lake.record("embeddings", self.keys(night)), self):
+        if not self.is_apart or is_of(lake.record("embeddings", self.keys(night)), self, night[0]):
             return lake
         return Lake(lake.root / self.pending, create=True)
 
 
-def is_of(record: Record | None, job: Job) -> bool:
-    """Tell whether vectors were made with the settings of `job`."""
-    return (
-        record is not None
-        and record.algorithm == ALGORITHM
-        and record.settings.get("embedder") == _plain(job.embedder)
-    )
+def is_of(record: Record | None, job: Job, camera: str) -> bool:
+    """Tell whether vectors of `camera` were made with the settings of `job`."""
+    if record is None or record.algorithm != ALGORITHM:
+        return False
+    ours = _plain(job.settings(camera))
+    return all(record.settings.get(name) == ours.get(name) for name in SETTINGS)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,12 +92,18 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(dict(settings))))
 
 
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an embedder and the constants of a camera as one."""
+    return {**settings.get("embedder", {}), **settings.get("camera", {})}
+
+
 def check_settings(lake: Lake, job: Job) -> None:
     """Raise `SurveyError` when the lake holds vectors of other settings under the same name."""
     for partition in of_other_settings(lake, job):
         record = partition.record()
-        theirs = {} if record is None else record.settings.get("embedder", {})
-        ours = _plain(job.embedder)
+        camera = partition["camera"]
+        theirs = {} if record is None else _flat(record.settings)
+        ours = _flat(_plain(job.settings(camera)))
         names = sorted(theirs.keys() | ours.keys())
         differences = ", ".join(
             f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} now"
@@ -110,4 +119,4 @@ def check_settings(lake: Lake, job: Job) -> None:
 def of_other_settings(lake: Lake, job: Job) -> list[Partition]:
     """Return the partitions of the job's embedder that were made with other settings."""
     partitions = lake.partitions("embeddings", embedder=job.name)
-    return [partition for partition in partitions if not is_of(partition.record(), job)]
+    return [part for part in partitions if not is_of(part.record(), job, part["camera"])]

@@ -14,7 +14,9 @@ class Embedder(Protocol):
 
     An embedder of this kind needs no device: it is sent (pickled) to the processes that decode
     the images and works there. One with an attribute ``view`` (`tasks.View`) is shown whole
-    focal planes or masked images instead; see `view`.
+    focal planes or masked images instead; see `view`. One whose settings name a ``pixel_scale``
+    (`lake.cameras.is_by_camera`) measures with the constants of a camera: its ``embed`` is given
+    ``camera``, the camera's name, too, and images in ADU; vectors of other constants never mix.
 
     Attributes
     ----------

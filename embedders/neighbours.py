@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedders.job import Job, is_of
+from embedders.job import SETTINGS, Job, is_of
 from embedders.progress import EmbedSummary, Event, Progress, Stop
 from embedders.tasks import Key
 from embedders.vectors import read_vectors, vector_rows
@@ -106,7 +106,7 @@ def _pool(lake: Lake, job: Job, base: str, night: Night) -> int | None:
     }
     inputs[table_reference("embeddings", _keys(base, night))] = theirs.identity()
     notes = {**job.notes, "dimension": job.dimension}
-    record = Record(STAGE, job.settings, inputs, notes, ALGORITHM)
+    record = Record(STAGE, job.settings(night[0]), inputs, notes, ALGORITHM)
     keys = job.keys(night)
     with lake.lock_partition("embeddings", keys):
         stored = lake.record("embeddings", keys)
@@ -114,7 +114,7 @@ def _pool(lake: Lake, job: Job, base: str, night: Night) -> int | None:
             return None
         own = read_vectors(lake, _keys(base, night))
         pooled = pool(own, neighbours(list(latest(sources, COLUMNS).values())))
-        if not job.prune and is_of(stored, job):
+        if not job.prune and is_of(stored, job, night[0]):
             pooled = {**read_vectors(lake, keys), **pooled}
         lake.write("embeddings", keys, vector_rows(pooled, job.dimension), record)
     return len(pooled)
@@ -122,7 +122,8 @@ def _pool(lake: Lake, job: Job, base: str, night: Night) -> int | None:
 
 def _without_draw(record: Record) -> Record:
     """Return a record without what version 0.1.0 noted of the draw of CCDs, which is the base's."""
-    return replace(record, settings={"embedder": record.settings.get("embedder")})
+    noted = {name: record.settings[name] for name in SETTINGS if name in record.settings}
+    return replace(record, settings=noted)
 
 
 def neighbours(ccds: Sequence[Mapping[str, Any]]) -> dict[Key, list[Key]]:

@@ -86,7 +86,7 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan:
     planned = Plan(night, inputs, digest(ask))
     target, keys = job.target(lake, night), job.keys(night)
     record = target.record("embeddings", keys)
-    if record is not None and not is_of(record, job):
+    if record is not None and not is_of(record, job, night[0]):
         raise SurveyError(
             f"{target.path('embeddings', keys)}: its vectors were made with other settings; make "
             "all of them anew with --force"
@@ -98,7 +98,7 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan:
 
     mosaic = job.view.mosaic
     rows = list(latest(ours, _COLUMNS + (COLUMNS if mosaic else ())).values())
-    tasks, nameless = tasks_of(job, rows, job.ccds_per_exposure, job.seed)
+    tasks, nameless = tasks_of(job, night[0], rows, job.ccds_per_exposure, job.seed)
     if job.view.masked:
         planned.n_unmasked = count_unmasked(tasks)
     past = _Past()
@@ -157,7 +157,7 @@ def _read_past(
     if record.format == 1:
         # It noted what was drawn then.
         drawn = record.settings.get("ccds_per_exposure"), record.settings.get("seed") or 0
-        for task in tasks_of(job, rows, *drawn)[0]:
+        for task in tasks_of(job, night[0], rows, *drawn)[0]:
             noted = record.inputs.get(file_reference(task.input))
             source = None if noted is None else former_source(task, noted)
             if source is not None:

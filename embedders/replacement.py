@@ -65,7 +65,7 @@ def _behind(lake: Lake, waiting: Lake, job: Job, partition: Partition) -> int:
     keys = dict(partition.keys)
     old = {*read_keys(lake, keys)}
     record = waiting.record("embeddings", keys)
-    new = {*read_keys(waiting, keys)} if is_of(record, job) else set()
+    new = {*read_keys(waiting, keys)} if is_of(record, job, keys["camera"]) else set()
     return len(old - new)
 
 

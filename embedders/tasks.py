@@ -55,7 +55,8 @@ class Ccd:
 class FileTask:
     """All CCDs that are wanted from one file, which is opened once; the unit of reading.
 
-    `file` is its name in the CCD table, `path` where it is; `mask` and `weight` are the files
+    `file` is its name in the CCD table, `path` where it is; `camera` is named where its constants
+    decide the vectors; `mask` and `weight` are the files
     beside it whose bad pixels are to be left out; `height` is that of `View`. Where its content is
     `known`, nothing is read of it.
     """
@@ -67,6 +68,7 @@ class FileTask:
     weight: Path | None = None
     height: int | None = None
     known: str = ""
+    camera: str | None = None
 
     @property
     def input(self) -> str:

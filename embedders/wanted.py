@@ -9,6 +9,7 @@ from typing import Any
 
 from embedders.job import Job
 from embedders.tasks import Ccd, FileTask, Flaw, Key, MosaicTask, Task
+from lake.cameras import is_by_camera
 from lake.focal_plane import layout
 from lake.shares import Night
 from lake.store import Lake, Partition, read_file
@@ -65,12 +66,12 @@ def draw(rows: list[dict[str, Any]], per_exposure: int | None, seed: int) -> lis
 
 
 def tasks_of(
-    job: Job, rows: list[dict[str, Any]], per_exposure: int | None, seed: int
+    job: Job, camera: str, rows: list[dict[str, Any]], per_exposure: int | None, seed: int
 ) -> tuple[list[Task], list[dict[str, Any]]]:
     """Return the files (or exposures) that `rows` name, and the failures of rows without any."""
     if job.view.mosaic:
-        return _exposures(job, rows, job.view.mosaic)
-    files, nameless = _files(job, draw(rows, per_exposure, seed))
+        return _exposures(job, camera, rows, job.view.mosaic)
+    files, nameless = _files(job, camera, draw(rows, per_exposure, seed))
     return list(files), nameless
 
 
@@ -79,8 +80,11 @@ def locate(folders: tuple[Path, ...], file: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def _files(job: Job, rows: list[dict[str, Any]]) -> tuple[list[FileTask], list[dict[str, Any]]]:
+def _files(
+    job: Job, camera: str, rows: list[dict[str, Any]]
+) -> tuple[list[FileTask], list[dict[str, Any]]]:
     """Return the files that `rows` name, and the failures of rows that name none."""
+    of = camera if is_by_camera(job.embedder) else None
     files: dict[str, list[Ccd]] = {}
     nameless = []
     for row in rows:
@@ -95,12 +99,12 @@ def _files(job: Job, rows: list[dict[str, Any]]) -> tuple[list[FileTask], list[d
     for file, ccds in sorted(files.items()):
         path = locate(job.images, file)
         mask, weight = (_beside(path, kind) if job.view.masked else None for kind in _BESIDE)
-        tasks.append(FileTask(file, path, tuple(ccds), mask, weight, job.view.height))
+        tasks.append(FileTask(file, path, tuple(ccds), mask, weight, job.view.height, camera=of))
     return tasks, nameless
 
 
 def _exposures(
-    job: Job, rows: list[dict[str, Any]], size: int
+    job: Job, camera: str, rows: list[dict[str, Any]], size: int
 ) -> tuple[list[Task], list[dict[str, Any]]]:
     """Return the focal planes of all exposures, and the failures of what has no place in them."""
     exposures: dict[int, list[dict[str, Any]]] = {}
@@ -111,7 +115,7 @@ def _exposures(
     for expnum, ccds in exposures.items():
         plane = layout(ccds)
         placed = [row for row in ccds if row["ccdnum"] not in plane.unplaced]
-        files, nameless = _files(job, placed)
+        files, nameless = _files(job, camera, placed)
         failures += nameless
         for row in ccds:
             if row["ccdnum"] in plane.unplaced:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import fitsio
 import numpy as np
 
 from embedders.mosaic import LEVEL, Mosaic
@@ -22,6 +23,7 @@ from embedders.sources import content_of
 from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
 from images.damage import plain_words
 from images.pixels import open_images, read_ccd
+from lake.cameras import CAMERAS
 from lake.errors import SurveyError
 from lake.paths import shortened
 
@@ -34,6 +36,13 @@ class Measure(Protocol):
 
     def embed(self, images: list[np.ndarray]) -> np.ndarray:
         """Return one vector an image."""
+
+
+class MeasureByCamera(Protocol):
+    """One to which the constants of the camera count (`kinds.is_by_camera`)."""
+
+    def embed(self, images: list[np.ndarray], camera: str) -> np.ndarray:
+        """Return one vector an image of `camera`."""
 
 
 class Descriptor:
@@ -182,7 +191,10 @@ def _put(mosaic: Mosaic, ccd: Ccd, pixels: np.ndarray, file: FileTask) -> str | 
 def _measured(image: _Outcome, measure: Measure | None, task: FileTask) -> _Outcome:
     if measure is None or isinstance(image, str):
         return image
-    return _attempt(lambda: measure.embed([image])[0], task)
+    if task.camera is None:
+        return _attempt(lambda: measure.embed([image])[0], task)
+    camera, by_camera = task.camera, cast(MeasureByCamera, measure)
+    return _attempt(lambda: by_camera.embed([image], camera)[0], task)
 
 
 def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
@@ -195,6 +207,7 @@ def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
                 for path, good in ((task.mask, _unmasked), (task.weight, _weighted))
                 if path is not None
             ]
+            scale = _adu(file, task)
         except SurveyError as error:
             for index in range(len(task.ccds)):
                 yield index, _named(error, task)
@@ -211,9 +224,25 @@ def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
                 # A few rows nearly always settle it, at a fraction of the cost.
                 if not (np.isfinite(pixels[::64]).any() or np.isfinite(pixels).any()):
                     raise SurveyError("the image is empty or has no finite pixel")
-                return pixels
+                return pixels if scale is None else pixels * np.float32(scale)
 
             yield index, _attempt(read, task)
+
+
+def _adu(file: fitsio.FITS, task: FileTask) -> float | None:
+    """Return what turns a file's pixels into ADU where its camera's constants count.
+
+    None where they are in ADU. Raises `SurveyError` when the exposure time is needed and missing.
+    """
+    camera = CAMERAS.get(task.camera or "")
+    if camera is None or not camera.is_per_second:
+        return None
+    exptime = file[0].read_header().get("EXPTIME")
+    if not isinstance(exptime, int | float) or not 0 < exptime < np.inf:
+        raise SurveyError(
+            f"{task.path}: {camera.name} counts electrons per second, but EXPTIME is {exptime!r}"
+        )
+    return float(exptime) / camera.gain
 
 
 def _unmasked(mask: np.ndarray) -> np.ndarray:

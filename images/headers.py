@@ -17,11 +17,9 @@ import fitsio
 
 from images.damage import plain_words
 from images.pixels import open_images
-from lake.cameras import ccd_name, ccd_number
+from lake.cameras import camera_of_instrument, ccd_name, ccd_number
 from lake.errors import SurveyError, escaped
 
-#: ``INSTRUME`` -> camera, as the CCD tables call it.
-CAMERAS = {"decam": "decam", "mosaic3": "mosaic", "90prime": "90prime"}
 #: Filters whose first word is not the band: Mosaic-3's and 90Prime's.
 BANDS = {"zd": "z", "bokr": "r"}
 
@@ -103,7 +101,8 @@ def _read(file: fitsio.FITS, path: Path, headers: ImageHeaders) -> None:
         headers.errors.append((None, f"not the sky but a calibration of type {kind!r}"))
         return
     instrument = _text(primary, "INSTRUME") or ""
-    headers.camera = CAMERAS.get(instrument.lower(), headers.camera)
+    known = camera_of_instrument(instrument)
+    headers.camera = headers.camera if known is None else known.name
     headers.expnum = _exposure_number(headers.camera, primary)
     headers.mjd_obs = _number(primary, "MJD-OBS")
     if headers.camera is None:
@@ -148,7 +147,8 @@ def _ccd_columns(camera: str, name: str, header: _Header) -> dict[str, Any]:
     card = int(_number(header, "CCDNUM") or 0)
     named = ccd_name(camera, card)
     name = name or _text(header, "DETPOS") or named or ""
-    fwhm = _number(header, "FWHM")
+    # DECam's seeing in pixels, and that of Mosaic-3 and 90Prime, as legacypipe reads them.
+    fwhm = _number(header, "FWHM") or _number(header, "SEEINGP1")
     return {
         "ccdname": name,
         # By the name, as the CCD tables are read; the card helps where it is not one of ours.

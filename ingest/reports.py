@@ -28,7 +28,7 @@ from badlist.format import (
 from ingest.delve_lists import parse_delve_text, parse_fits_list, reason_of_file
 from ingest.editions import Edition, Editions, Line, Placing
 from ingest.inspection_tables import parse_inspection_table, read_inspection_csv
-from lake.cameras import check_camera
+from lake import cameras
 from lake.errors import SurveyError
 from lake.paths import check_name
 from lake.record import Record, digest, file_reference, split_reference
@@ -176,7 +176,7 @@ def ingest_reports(
         others go on.
     """
     _check_source(lake, source, form)
-    check_camera(camera)
+    cameras.camera(camera)
     vocabulary = vocabulary or Vocabulary.of_lake(lake.root)
     paths = _expand(files, source, form)
     _check_rounds(lake, [_round(path, round) for path in paths])

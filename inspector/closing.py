@@ -30,7 +30,7 @@ from inspector.judgement import Entry, Judgement
 from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
 from inspector.names import check_inspector
 from inspector.rounds import Round, Subject, check_free, freeze, load, located, round_names
-from lake.cameras import N_CCDS, ccd_name, ccd_number
+from lake.cameras import CAMERAS, ccd_name, ccd_number
 from lake.errors import SurveyError
 from lake.record import Record, digest, table_reference
 from lake.store import Lake, write_text_atomically
@@ -352,7 +352,7 @@ def _check_classes(path: Path, table: InspectionTable, vocabulary: Vocabulary) -
 
 def _camera(row: InspectionRow, default: str) -> str:
     named = row.cells.get(_CAMERA, "").strip().lower()
-    return named if named in N_CCDS else default
+    return named if named in CAMERAS else default
 
 
 def _ccdnum(path: Path, row: InspectionRow, camera: str) -> int:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from inspector.focal_plane import COLUMNS, Layout, layout
 from inspector.rounds import Round, Subject
-from lake.cameras import viewer_url
+from lake.cameras import CAMERAS, viewer_url
 from lake.errors import SurveyError
 from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake
@@ -97,7 +97,7 @@ class Facts:
         rows = self._ccd_rows(subject)
         if not rows:
             return None
-        whole = layout(rows)
+        whole = layout(rows, subject.camera)
         if not subject.ccdnum:
             return whole
         try:
@@ -295,6 +295,8 @@ def _shown(
 ) -> Iterable[tuple[str, str]]:
     """Yield what is known of the exposure, as (name, text)."""
     scale = next((s for ccd in ccds if (s := pixel_scale(ccd)) is not None), None)
+    if scale is None and subject.camera in CAMERAS:
+        scale = CAMERAS[subject.camera].pixel_scale
     seeing = row.get("fwhm")
     if seeing is not None and scale is not None:
         yield "seeing", f"{seeing * scale:.2f}″"

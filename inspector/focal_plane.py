@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake import focal_plane
+from lake.cameras import CAMERAS, DECAM, Camera
 from lake.focal_plane import Turn
 
 #: Pixels of the longer side of a focal plane, about.
@@ -22,8 +23,6 @@ MOSAIC_SIZE = 1800
 THUMBNAIL_SIZE = 320
 #: Columns of `ccds` that a layout needs.
 COLUMNS = (*focal_plane.COLUMNS, "ccdname", "image_filename", "image_hdu")
-#: Size of a CCD whose size is not known, pixels: DECam's.
-_SIZE = (2046, 4094)
 #: How an image is shown whose orientation is not known: y upwards.
 _PLAIN = Turn(flip_y=True)
 
@@ -71,10 +70,12 @@ class Layout:
         raise KeyError(ccdnum)
 
 
-def layout(ccds: Sequence[Mapping[str, Any]]) -> Layout:
-    """Lay out the CCDs of one exposure; rows hold `COLUMNS`.
+def layout(ccds: Sequence[Mapping[str, Any]], camera: str = DECAM.name) -> Layout:
+    """Lay out the CCDs of one exposure of `camera`; rows hold `COLUMNS`.
 
-    CCDs without astrometry stand in a grid below the others. Raises `ValueError` for no rows.
+    CCDs without astrometry stand in a grid below the others; where not one has any, they stand as
+    they are mounted in the camera, if that is known. A CCD whose size is not known has the size
+    of its camera's (of DECam's where the camera is not known). Raises `ValueError` for no rows.
     """
     if not ccds:
         raise ValueError("no CCDs to lay out")
@@ -83,12 +84,15 @@ def layout(ccds: Sequence[Mapping[str, Any]]) -> Layout:
     boxes = {place.ccdnum: _on_screen(place, plane, screen) for place in plane.places}
     turns = {place.ccdnum: place.turn.then(screen) for place in plane.places}
     below = plane.width if screen.transpose else plane.height
+    known = CAMERAS.get(camera)
+    usual = (known or DECAM).size
     sizes = {
-        row["ccdnum"]: (_side(row["width"], _SIZE[0]), _side(row["height"], _SIZE[1]))
+        row["ccdnum"]: (_side(row["width"], usual[0]), _side(row["height"], usual[1]))
         for row in ccds
         if row["ccdnum"] in plane.unplaced
     }
-    boxes |= _grid(sizes, below)
+    mounted = not boxes and known is not None and sizes.keys() <= known.ccdnames.keys()
+    boxes |= _as_mounted(sizes, known) if mounted and known else _grid(sizes, below)
     width = max(left + across for left, _, across, _ in boxes.values())
     height = max(top + down for _, top, _, down in boxes.values())
     places = []
@@ -139,6 +143,23 @@ def _north_up(frame: NDArray[np.float64]) -> Turn:
     transpose = bool(abs(frame[0, 1]) > abs(frame[0, 0]))
     east, north = (frame[0, 1], frame[1, 0]) if transpose else (frame[0, 0], frame[1, 1])
     return Turn(transpose, bool(north > 0), bool(east > 0))
+
+
+def _as_mounted(
+    sizes: Mapping[int, tuple[float, float]], camera: Camera
+) -> dict[int, tuple[float, float, float, float]]:
+    """Return left, top, width and height in pixels of CCDs as the camera has them, y upwards."""
+    # CCDs may be smaller than the camera's: cut-outs, and simulated ones.
+    widest, highest = np.array(list(sizes.values()), float).max(axis=0)
+    step_x = camera.pitch[0] * widest / camera.size[0]
+    step_y = camera.pitch[1] * highest / camera.size[1]
+    corners = {
+        ccd.num: (ccd.x * step_x - sizes[ccd.num][0] / 2, -ccd.y * step_y - sizes[ccd.num][1] / 2)
+        for ccd in camera.ccds
+        if ccd.num in sizes
+    }
+    left, top = (min(corner[axis] for corner in corners.values()) for axis in (0, 1))
+    return {num: (x - left, y - top, *sizes[num]) for num, (x, y) in corners.items()}
 
 
 def _grid(

@@ -1,8 +1,4 @@
-"""The DECam focal plane: names, numbers and places of its 62 CCDs.
-
-Reference: Flaugher et al. 2015, AJ 150, 150. Pixels of 15 micrometres, gaps of 201 pixels between
-the long edges of neighbouring CCDs and 153 pixels between the short ones, a scale of 0.262 arcsec
-per pixel.
+"""The DECam focal plane (`lake.cameras`) with CCDs of any size.
 
 A CCD's x axis runs along the focal plane's twelve rows (S29-S31 first, N29-N31 last), its y axis
 along a row. A camera with smaller CCDs keeps the pixel scale and shrinks everything else in
@@ -17,40 +13,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lake.cameras import DECAM_NAMES
+from lake.cameras import DECAM, Ccd
 
-PIXEL_SCALE = 0.262  # arcsec
-FULL_NX, FULL_NY = 2046, 4094
-_GAP_X, _GAP_Y = 201, 153  # pixels, of a full-size camera
+PIXEL_SCALE = DECAM.pixel_scale  # arcsec
+FULL_NX, FULL_NY = DECAM.size
+_GAP_X, _GAP_Y = DECAM.pitch[0] - FULL_NX, DECAM.pitch[1] - FULL_NY  # pixels, of a full-size CCD
 _DETSEC_STEP_X, _DETSEC_STEP_Y = 2048, 4096
 
-# CCDs of each row along x; CCD numbers follow the same order
-_ROWS = (3, 4, 5, 6, 6, 7, 7, 6, 6, 5, 4, 3)
-N_ROWS = len(_ROWS)
-MAX_PER_ROW = max(_ROWS)
-
-
-@dataclass(frozen=True)
-class Ccd:
-    """One CCD: its ``row`` along x (0 to 11) and ``place`` along y (in CCDs from the centre)."""
-
-    num: int
-    name: str
-    row: int
-    place: float
-
-
-def _layout() -> tuple[Ccd, ...]:
-    ccds: list[Ccd] = []
-    for row, count in enumerate(_ROWS):
-        for index in range(count):
-            num = len(ccds) + 1
-            ccds.append(Ccd(num, DECAM_NAMES[num], row, index - (count - 1) / 2))
-    return tuple(ccds)
-
-
-CCDS: tuple[Ccd, ...] = _layout()
+CCDS: tuple[Ccd, ...] = DECAM.ccds
 """All 62 CCDs in the order of their numbers."""
+
+#: From the middle of the focal plane to its edges, in CCDs along x and y.
+_REACH_X, _REACH_Y = max(ccd.x for ccd in CCDS) + 0.5, max(ccd.y for ccd in CCDS) + 0.5
 
 
 @dataclass(frozen=True)
@@ -68,11 +42,11 @@ class Camera:
     @cached_property
     def radius(self) -> float:
         """Pixels from the centre of the focal plane to the edge of its longest row."""
-        return MAX_PER_ROW / 2 * self.pitch[1]
+        return _REACH_Y * self.pitch[1]
 
     def centre(self, ccd: Ccd) -> tuple[float, float]:
         """Focal-plane position of the CCD's centre, in pixels from the optical axis."""
-        return (ccd.row - (N_ROWS - 1) / 2) * self.pitch[0], ccd.place * self.pitch[1]
+        return ccd.x * self.pitch[0], ccd.y * self.pitch[1]
 
     def crpix(self, ccd: Ccd) -> tuple[float, float]:
         """The optical axis in the CCD's own (FITS, from 1) pixel coordinates."""
@@ -109,6 +83,6 @@ class Camera:
     @staticmethod
     def detsec(ccd: Ccd) -> str:
         """The DETSEC card: where the CCD lies on a mosaic of full-size CCDs without gaps."""
-        x = _DETSEC_STEP_X * (ccd.row + 1)
-        y = int(_DETSEC_STEP_Y * (ccd.place + (MAX_PER_ROW - 1) / 2))
+        x = int(_DETSEC_STEP_X * (ccd.x + _REACH_X + 0.5))
+        y = int(_DETSEC_STEP_Y * (ccd.y + _REACH_Y - 0.5))
         return f"[{x + 1}:{x + _DETSEC_STEP_X},{y + 1}:{y + _DETSEC_STEP_Y}]"

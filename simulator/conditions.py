@@ -15,14 +15,16 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from lake.cameras import DECAM
 from lake.errors import SurveyError
 from simulator.background import Pattern
 from simulator.camera import FULL_NX, FULL_NY, PIXEL_SCALE, Camera
 
 # --- the instrument -----------------------------------------------------------------------------
-GAIN = 4.0  # electrons per ADU
-READ_NOISE = 7.0  # electrons
-SATURATION = 45_000.0  # ADU
+GAIN = DECAM.gain  # electrons per ADU
+# Electrons; the rms of real amplifiers (see `lake.cameras`, whose number is rounded upwards).
+READ_NOISE = 7.0
+SATURATION = DECAM.saturation  # ADU
 
 # --- what good exposures are like (AVSKY, EXPTIME and zpt of real DECaLS exposures) -------------
 

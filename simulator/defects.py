@@ -280,9 +280,7 @@ def _noise(c: Conditions, s: float, rng: np.random.Generator, settings: Settings
     first = int(rng.integers(len(CCDS)))
     count = int(rng.integers(8, 17))
     start = CCDS[first]
-    near = sorted(
-        CCDS, key=lambda ccd: np.hypot(ccd.row - start.row, 2 * (ccd.place - start.place))
-    )
+    near = sorted(CCDS, key=lambda ccd: np.hypot(ccd.x - start.x, 2 * (ccd.y - start.y)))
     ccdnums = tuple(sorted(ccd.num for ccd in near[:count]))
     variant = str(rng.choice(["rows", "columns"]))
     rms = s * PATTERN_SCATTER * pixel_noise(c.sky)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from classifiers.sample.features import Features, Layout, check_numeric
+from lake.cameras import is_by_camera, named_constants
 from lake.errors import SurveyError
 from lake.record import MISSING, Record, digest, table_reference
 from lake.store import Lake, Partition, read_file
@@ -48,10 +49,16 @@ def ccd_keys(expnum: np.ndarray, ccdnum: np.ndarray) -> np.ndarray:
 
 
 def vector_settings(partition: Partition) -> str:
-    """Return a hash of the settings that decide a vector; equal hashes may be mixed."""
-    record = partition.record() or Record("unknown")
+    """Return a hash of the settings that decide a vector; equal hashes may be mixed.
+
+    Vectors of several cameras may, each measured with its own camera's constants.
+    """
+    settings = (partition.record() or Record("unknown")).settings
     # The others choose CCDs; they do not change a vector.
-    return digest(record.settings.get("embedder", {}))
+    embedder, constants = settings.get("embedder", {}), settings.get("camera", {})
+    if is_by_camera(embedder) and constants != named_constants(partition["camera"]):
+        return digest([embedder, constants, partition["camera"]])
+    return digest(embedder)
 
 
 def embedded_nights(lake: Lake, features: Features) -> list[Partition]:

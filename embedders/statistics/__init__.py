@@ -1,11 +1,12 @@
 """`statistics`: a CCD image as a vector of named, physical features. No weights, no download.
 
 The features come in families, a module each; `FEATURES` lists all of them in the vector's
-order. They need no header: an image is measured in ADU, in units of its own noise and in
-arcsec. Distances are local (pixels, arcsec, arcmin), so that cut-outs and full frames compare.
+order. They need no header, only the constants of the camera (`lake.cameras`): an image is measured
+in ADU, in units of its own noise and in arcsec. Distances are local (pixels, arcsec, arcmin), so
+that cut-outs and full frames compare.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,12 @@ from embedders.statistics import background, lines, noise, pixels, psf, sources
 from embedders.statistics.definition import Feature
 from embedders.statistics.frame import Frame
 from embedders.tasks import View
+from lake.cameras import DECAM, PIXEL_SCALE, Camera
+from lake.cameras import camera as camera_named
 
 __all__ = ["FEATURES", "Feature", "StatisticsEmbedder", "features"]
 
 VERSION = 1  # raise whenever a value changes: vectors of different versions must not mix
-PIXEL_SCALE = 0.262  # arcsec per pixel, DECam
 
 FEATURES: tuple[Feature, ...] = (
     *pixels.FEATURES,
@@ -33,7 +35,7 @@ FEATURES: tuple[Feature, ...] = (
 def features(
     image: NDArray[np.generic],
     *,
-    pixel_scale: float = PIXEL_SCALE,
+    camera: Camera = DECAM,
     mask: NDArray[np.generic] | None = None,
     weight: NDArray[np.generic] | None = None,
 ) -> NDArray[np.float32]:
@@ -42,7 +44,7 @@ def features(
     Parameters
     ----------
     image : (ny, nx) array of numbers, ADU, with or without the sky
-    pixel_scale : arcsec per pixel
+    camera : the camera that took it
     mask : (ny, nx), not zero where a pixel is bad
     weight : (ny, nx), zero or less where a pixel is bad
 
@@ -55,7 +57,7 @@ def features(
     SurveyError
         When there is nothing to measure: not two axes, not numbers, empty, no good pixel.
     """
-    frame = Frame(image, pixel_scale, mask, weight)
+    frame = Frame(image, camera, mask, weight)
     catalogues = [sources.detect(window.residual) for window in frame.windows]
     values = (
         pixels.measure(frame)
@@ -76,10 +78,9 @@ class StatisticsEmbedder:
     masked : whether pixels that the pipeline's mask or weights call bad count as such.
     """
 
-    def __init__(self, pixel_scale: float = PIXEL_SCALE, masked: bool = False) -> None:
+    def __init__(self, masked: bool = False) -> None:
         self.name = "statistics.masked" if masked else "statistics"
         self.view = View(masked=masked)
-        self.pixel_scale = pixel_scale
 
     @property
     def dimension(self) -> int:
@@ -88,11 +89,15 @@ class StatisticsEmbedder:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What decides the values: part of the identity of every vector."""
+        """What decides the values: part of the identity of every vector.
+
+        The pixel scale is DECam's; what differs from DECam's stands in the record of the other
+        cameras' vectors (`lake.cameras.named_constants`).
+        """
         masked = {"masked": "ood, oow"} if self.view.masked else {}
         return {
             "version": VERSION,
-            "pixel_scale": self.pixel_scale,
+            PIXEL_SCALE: DECAM.pixel_scale,
             "features": [f.name for f in FEATURES],
             **masked,
         }
@@ -100,14 +105,15 @@ class StatisticsEmbedder:
     def embed(
         self,
         images: Sequence[NDArray[np.generic]],
-        headers: Sequence[Mapping[str, object]] | None = None,
+        camera: str = DECAM.name,
     ) -> NDArray[np.float32]:
-        """Vectors (n, dimension) of n images of any shapes; headers are not needed.
+        """Vectors (n, dimension) of n images of `camera`, in ADU and of any shapes.
 
         Raises
         ------
         SurveyError
-            At the first image with nothing to measure.
+            For a camera that is not known, and at the first image with nothing to measure.
         """
-        vectors = [features(image, pixel_scale=self.pixel_scale) for image in images]
+        known = camera_named(camera)
+        vectors = [features(image, camera=known) for image in images]
         return np.array(vectors, dtype=np.float32).reshape(-1, self.dimension)

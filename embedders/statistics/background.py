@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from embedders.statistics.definition import Feature, log_excess
 from embedders.statistics.frame import Floats, Frame, block_mean, robust_sigma
 
-GAIN = 4.0  # electrons per ADU, of DECam
-READ_NOISE = 2.0  # ADU, of DECam
 STRIP = 16  # pixels beside the boundary of the amplifiers
 
 _EXCESS = "log10(rms / rms of white noise)"
@@ -51,7 +49,8 @@ FEATURES = (
 def measure(frame: Frame) -> dict[str, float]:
     """Values of `FEATURES`; what is missing takes its neutral value."""
     level, noise = frame.level, frame.noise
-    expected = max(level, 0.0) / GAIN + READ_NOISE**2
+    camera = frame.camera
+    expected = max(level, 0.0) / camera.gain + (camera.read_noise / camera.gain) ** 2
     values = {
         "sky_level": math.asinh(level / 10),
         "noise": math.log10(noise),
@@ -70,7 +69,7 @@ def _trend(sky: Floats, weight: Floats, frame: Frame) -> dict[str, float]:
     if min(sky.shape) < 4:
         return {}
     ny, nx = sky.shape
-    size = frame.sky_cell * frame.pixel_scale / 60  # arcmin of a cell
+    size = frame.sky_cell * frame.camera.pixel_scale / 60  # arcmin of a cell
     y, x = np.linspace(-1, 1, ny)[:, None], np.linspace(-1, 1, nx)[None, :]
     terms = (np.ones((1, 1)), x, y, x * x, y * y, x * y)
     a = np.stack([np.broadcast_to(t, sky.shape).ravel() for t in terms], axis=1)

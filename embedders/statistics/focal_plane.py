@@ -19,6 +19,7 @@ from embedders.statistics import lines
 from embedders.statistics.definition import Feature, log_excess, log_fraction
 from embedders.statistics.frame import Floats, Frame, Mask, block_mean, robust_sigma
 from embedders.tasks import View
+from lake.cameras import DECAM
 from lake.errors import SurveyError
 
 VERSION = 1  # raise whenever a value changes: vectors of different versions must not mix
@@ -131,7 +132,7 @@ def features(planes: Floats) -> Floats:
         | _structure(plane)
         | _continuity(plane)
         | _patches(plane)
-        | lines.measure(Frame(planes[LEVEL], 1.0))
+        | lines.measure(Frame(planes[LEVEL], DECAM))  # no constant decides what a line is
     )
     return np.array([f.limit(values.get(f.name)) for f in FEATURES], dtype=np.float32)
 

@@ -7,6 +7,7 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from lake.cameras import Camera
 from lake.errors import SurveyError
 
 Floats = NDArray[np.float32]
@@ -17,6 +18,7 @@ CELL = 4  # pixels of the cells in which sources are masked and structure is mea
 SOURCE = 0.9  # mean of a cell, in units of the noise of a pixel, above which it holds a source
 WINDOW = (512, 256)  # rows, columns of the windows on which fine features are measured
 MAX_WINDOWS = (4, 2)  # along y and x: two amplifiers a CCD; bounds the cost of a full frame
+SATURATED = 2 / 3  # of a typical full well: CCDs differ, DECam's from 35,000 to 60,000 ADU
 ADU_LIMIT = 1e8  # anything beyond is no count of photons and would overflow float32 sums
 
 
@@ -35,7 +37,7 @@ class Frame:
     Parameters
     ----------
     image : (ny, nx) array of numbers, ADU
-    pixel_scale : arcsec per pixel
+    camera : whose constants turn pixels into arcsec and ADU into electrons
     mask : (ny, nx) array, true where a pixel is bad, or None
     weight : (ny, nx) array, zero or less where a pixel is bad, or None
 
@@ -48,7 +50,7 @@ class Frame:
     def __init__(
         self,
         image: NDArray[np.generic],
-        pixel_scale: float,
+        camera: Camera,
         mask: NDArray[np.generic] | None = None,
         weight: NDArray[np.generic] | None = None,
     ) -> None:
@@ -74,7 +76,7 @@ class Frame:
             raise SurveyError("image has no good pixel (all NaN, infinite or masked)")
         self.bad: Mask | None = bad if n_bad else None
         self.bad_fraction = n_bad / bad.size
-        self.pixel_scale = pixel_scale
+        self.camera = camera
         if self.bad is not None:
             pixels[bad] = median(_sample(pixels[~bad]))
         np.clip(pixels, -ADU_LIMIT, ADU_LIMIT, out=pixels)
@@ -87,6 +89,11 @@ class Frame:
         if self.bad is not None:
             self.residual[bad] = 0
         self._background = background
+
+    @property
+    def saturated(self) -> float:
+        """ADU from which a pixel counts as saturated."""
+        return SATURATED * self.camera.saturation
 
     @property
     def percent(self) -> float:

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from embedders.statistics.definition import Feature, log_fraction
 from embedders.statistics.frame import Frame, Window, robust_sigma
 
-SATURATED = 30_000.0  # ADU; DECam's wells fill between 35,000 and 60,000, by CCD
 LINE_DEPTH = 0.7  # a bad column or row is off by at least this many units of pixel noise
 
 LINE_FLOOR = 0.03  # one bad column of a hundred is every CCD's
@@ -18,7 +17,7 @@ FEATURES = (
     Feature("masked_fraction", SHARE, -3, 0, -3, "pixels that are NaN, infinite or masked"),
     Feature("zero_fraction", SHARE, -3, 0, -3, "pixels that are exactly 0"),
     Feature("flat_fraction", SHARE, -3, 0, -3, "pixels exactly equal to their neighbour in x"),
-    Feature("saturated_fraction", SHARE, -3, 0, -3, "pixels above 30,000 ADU"),
+    Feature("saturated_fraction", SHARE, -3, 0, -3, "pixels above 2/3 of a full well"),
     Feature("low_fraction", SHARE, -3, 0, -3, "pixels more than 6 sigma below the sky"),
     Feature("spike_fraction", SHARE, -3, -1, -3, "hot pixels and cosmic rays: sharper than a star"),
     Feature(
@@ -38,7 +37,7 @@ def measure(frame: Frame) -> dict[str, float]:
         "masked_fraction": log_fraction(frame.bad_fraction),
         "zero_fraction": log_fraction(float((pixels == 0).mean())),
         "flat_fraction": log_fraction(equal),
-        "saturated_fraction": log_fraction(float((pixels >= SATURATED).mean())),
+        "saturated_fraction": log_fraction(float((pixels >= frame.saturated).mean())),
         "low_fraction": log_fraction(float((residual < -6).mean())),
     }
     windows = frame.windows

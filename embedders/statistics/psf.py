@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from embedders.statistics.definition import Feature, log_excess
 from embedders.statistics.frame import Frame, robust_sigma
-from embedders.statistics.pixels import SATURATED
 from embedders.statistics.sources import Catalogue
 
 HALF = 20  # pixels from the centre to the edge of a stamp: donuts of 10 arcsec fit
@@ -56,9 +55,10 @@ def measure(frame: Frame, catalogues: list[Catalogue]) -> dict[str, float]:
         values["psf_stars"] = len(stamps) / 8
         stack = np.median(stamps, axis=0)
         if stack.max() > 0:
-            values |= _profile(stack, frame.pixel_scale)
-            width = 10 ** values["psf_fwhm"] / frame.pixel_scale / 2.355
-            values |= _elongation(stamps, snr, width, frame.pixel_scale)
+            scale = frame.camera.pixel_scale
+            values |= _profile(stack, scale)
+            width = 10 ** values["psf_fwhm"] / scale / 2.355
+            values |= _elongation(stamps, snr, width, scale)
     return values | _autocorrelation(frame)
 
 
@@ -66,7 +66,7 @@ def _stamps(
     frame: Frame, catalogues: list[Catalogue]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Stamps (n, 2 HALF + 1, 2 HALF + 1) of unit flux, the brightest stars first, and their S/N."""
-    limit = (SATURATED - frame.level) / frame.noise
+    limit = (frame.saturated - frame.level) / frame.noise
     chosen: list[tuple[float, Catalogue, int]] = []
     for c in catalogues:
         ny, nx = c.residual.shape
@@ -246,7 +246,7 @@ def _autocorrelation(frame: Frame) -> dict[str, float]:
         return {}
     area = float((total > peak / 2).sum())
     return {
-        "repeat_fwhm": math.log10(2 * frame.pixel_scale * math.sqrt(area / math.pi)),
+        "repeat_fwhm": math.log10(2 * frame.camera.pixel_scale * math.sqrt(area / math.pi)),
         "repeat_ellipticity": _distortion(total),
         "repeat_secondary": _second_peak(total),
     }

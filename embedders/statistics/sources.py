@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from embedders.statistics.definition import Feature, log_fraction
 from embedders.statistics.frame import Floats, Frame
-from embedders.statistics.pixels import SATURATED
 
 THRESHOLD = 1.5  # units of the pixel noise, on the image smoothed by sep's 3 x 3 kernel
 MIN_AREA = 5  # pixels
@@ -94,7 +93,7 @@ def _extract(residual: Floats) -> NDArray[np.void]:
 
 def measure(frame: Frame, catalogues: list[Catalogue]) -> dict[str, float]:
     """Values of `FEATURES`; what is missing takes its neutral value."""
-    scale = frame.pixel_scale
+    scale = frame.camera.pixel_scale
     area = sum(c.residual.size for c in catalogues) * (scale / 60) ** 2
     snr = np.concatenate([c.snr for c in catalogues])
     flux = np.concatenate([c.flux for c in catalogues]) * frame.noise
@@ -128,7 +127,7 @@ def frame_pixels(catalogues: list[Catalogue]) -> int:
 
 def _shapes(frame: Frame, catalogues: list[Catalogue]) -> dict[str, float]:
     """Sizes and shapes of unsaturated sources of 10 sigma and brighter."""
-    limit = (SATURATED - frame.level) / frame.noise
+    limit = (frame.saturated - frame.level) / frame.noise
     columns: list[NDArray[np.float64]] = []
     for c in catalogues:
         chosen = np.flatnonzero((c.snr >= 10) & (c.peak < limit))
@@ -146,13 +145,13 @@ def _shapes(frame: Frame, catalogues: list[Catalogue]) -> dict[str, float]:
     radius, a, b, theta, area, snr = np.concatenate(columns, axis=1)
     n = a.size
     values: dict[str, float] = {}
-    diameter = 2 * radius[np.isfinite(radius) & (radius > 0)] * frame.pixel_scale
+    diameter = 2 * radius[np.isfinite(radius) & (radius > 0)] * frame.camera.pixel_scale
     if diameter.size:
         p16, p50, p84 = np.percentile(diameter, [16, 50, 84])
         values["source_size"] = math.log10(p50)
         if diameter.size >= 5:
             values["source_size_spread"] = math.log10(p84 / p16)
-    values["effective_area"] = math.log10(float(np.median(area)) * frame.pixel_scale**2)
+    values["effective_area"] = math.log10(float(np.median(area)) * frame.camera.pixel_scale**2)
     values["ellipticity"] = float(np.median(1 - b / a))
     values["elongated_share"] = float((a > 1.6 * b).mean())
     if n >= 3:

@@ -62,7 +62,7 @@ def observe(folder: Path, camera: str, rng: np.random.Generator) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             pattern = 40 * np.sin(np.arange(ny) / 3)[:, None] * (exposure in _BAD[camera])
             with fitsio.FITS(str(path), "rw") as fits:
-                fits.write(None, header={"EXPNUM": expnum(night, exposure)})
+                fits.write(None, header={"EXPNUM": expnum(night, exposure), "EXPTIME": 90.0})
                 for hdu, name in enumerate(names, 1):
                     image = (rng.normal(100, 5, (ny, nx)) + pattern).astype("f4")
                     fits.write(image, extname=name, compress="RICE", tile_dims=(1, nx))

@@ -13,7 +13,7 @@ from embedders import registry
 from embedders.engine import run
 from embedders.neighbours import pool
 from embedders.registry import Options
-from lake.cameras import DECAM_CCDS
+from lake.cameras import DECAM
 from lake.errors import SurveyError
 from lake.store import Lake
 from queries.status import lake_status
@@ -31,7 +31,7 @@ def vectors(lake: Lake, embedder: str) -> dict[tuple[int, int], np.ndarray]:
 
 @pytest.fixture
 def images(lake: Lake, tmp_path: Path) -> Path:
-    planes.write(lake, tmp_path / "images", NIGHT, (1, 2), without=(DECAM_CCDS["N30"],))
+    planes.write(lake, tmp_path / "images", NIGHT, (1, 2), without=(DECAM.ccdnums["N30"],))
     return tmp_path / "images"
 
 
@@ -44,8 +44,8 @@ def test_each_ccd_is_joined_to_those_beside_it_in_its_exposure(lake: Lake, image
     for key, vector in joined.items():
         np.testing.assert_array_equal(vector[:half], own[key])
     # N30 has no vector: the mean is that of the others.
-    n31, n27, n28 = (own[2, DECAM_CCDS[name]] for name in ("N31", "N27", "N28"))
-    found = joined[2, DECAM_CCDS["N31"]][half:]
+    n31, n27, n28 = (own[2, DECAM.ccdnums[name]] for name in ("N31", "N27", "N28"))
+    found = joined[2, DECAM.ccdnums["N31"]][half:]
     assert found == pytest.approx((n27 + n28) / 2, rel=2e-3, abs=1e-3)
     assert found != pytest.approx(n31, rel=2e-3, abs=1e-3)
     (partition,) = lake.partitions("embeddings", embedder=NAME)

@@ -1,17 +1,27 @@
-"""Each family of features answers to its own defect, on any image, of any size."""
+"""Each family of features answers to its own defect, on any image, of any size and camera."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifiers.sample.vectors import vector_settings
+from embedders.engine import run
 from embedders.statistics import FEATURES, StatisticsEmbedder, features
+from lake.cameras import CAMERAS, Camera, ccd_number, named_constants
 from lake.errors import SurveyError
+from lake.record import Record
+from lake.store import Lake, Partition
+from tests.embedders.doubles import Mean
 
+#: Vectors of the images of `golden_images`, as version 0.1.0 measured them: (8, 67) float32.
+GOLDEN = Path(__file__).with_name("statistics_decam.npy")
 NAMES = [f.name for f in FEATURES]
 SKY, NOISE = 400.0, 10.0
 
@@ -328,6 +338,161 @@ def test_the_embedder_returns_the_features() -> None:
     assert np.array_equal(vectors[1], features(images[1]))
     assert embedder.embed([]).shape == (0, embedder.dimension)
     assert embedder.settings["features"] == NAMES
+
+
+def golden_images() -> list[np.ndarray]:
+    defects = (saturated, donut, trail, satellite, dead_half)
+    good = [sky(0), sky(1, shape=(60, 41)), sky(2, shape=(512, 300))]
+    return [*good, *(defect(sky(99)) for defect in defects)]
+
+
+def test_vectors_of_decam_are_those_of_version_0_1_0() -> None:
+    vectors = StatisticsEmbedder().embed(golden_images(), camera="decam")
+    # As they are stored: the last bit of float32 is the processor's.
+    assert np.array_equal(vectors.astype(np.float16), np.load(GOLDEN).astype(np.float16))
+    assert StatisticsEmbedder().settings == {
+        "version": 1, "pixel_scale": 0.262, "features": NAMES
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("known", CAMERAS.values(), ids=CAMERAS)
+@pytest.mark.parametrize("seeing", [1.2, 1.8])
+def test_seeing_is_in_arcsec_whatever_the_camera(known: Camera, seeing: float) -> None:
+    """Stars of a known width on each camera's pixels."""
+    image = sky(7, shape=(512, 512), psf=star(seeing / known.pixel_scale), n=4e-4)
+    found = dict(zip(NAMES, features(image, camera=known), strict=True))
+    # The stack is smoothed by 1-2-1 along both axes, which has a variance of half a pixel; its
+    # isophote is counted in whole pixels.
+    expected = np.hypot(seeing, 2.355 * np.sqrt(0.5) * known.pixel_scale)
+    assert 10 ** found["psf_fwhm"] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("known", CAMERAS.values(), ids=CAMERAS)
+def test_noise_is_that_of_the_camera_s_electrons(known: Camera) -> None:
+    rng = np.random.default_rng(0)
+    electrons = rng.poisson(60.0, (512, 256)) + rng.normal(0, known.read_noise, (512, 256))
+    image = electrons / known.gain
+    found = dict(zip(NAMES, features(image, camera=known), strict=True))
+    assert found["noise_to_poisson"] == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("known", CAMERAS.values(), ids=CAMERAS)
+def test_a_full_well_is_saturated_and_half_of_one_is_not(known: Camera) -> None:
+    def share(level: float) -> float:
+        image = sky(8)
+        image[100:120, 20:60] = level * known.saturation
+        found = dict(zip(NAMES, features(image, camera=known), strict=True))
+        return 10 ** found["saturated_fraction"] - 1e-3
+
+    size = 20 * 40 / (256 * 128)
+    assert share(1.0) - share(0.5) == pytest.approx(size, rel=0.01)
+
+
+def test_a_camera_that_is_not_known_is_refused() -> None:
+    with pytest.raises(SurveyError, match="camera 'hsc' is not known: the cameras are decam"):
+        StatisticsEmbedder().embed([sky(0)], camera="hsc")
+
+
+# --- In a lake: each camera's images with its own constants ---
+
+NIGHT, SEEING, EXPTIME = "20170429", 1.5, 80.0
+PLACES = {"decam": "N4", "mosaic": "ccd3", "90prime": "ccd4", "lsstcam": "R22_S11", "hsc": "ccd1"}
+
+
+def observe(lake: Lake, images: Path, name: str, exptime: float | None = EXPTIME) -> None:
+    """Write an image as the camera's pipeline does, in its units, and the CCD row that names it."""
+    known = CAMERAS.get(name, CAMERAS["decam"])
+    light = sky(7, shape=(512, 512), psf=star(SEEING / known.pixel_scale), n=4e-4)
+    pixels = light * known.gain / EXPTIME if known.is_per_second else light
+    file = f"{name}.fits"
+    images.mkdir(exist_ok=True)
+    with fitsio.FITS(str(images / file), "rw", clobber=True) as fits:
+        fits.write(None, header={} if exptime is None else {"EXPTIME": exptime})
+        fits.write(pixels.astype(np.float32), extname=PLACES[name])
+    row = {
+        "expnum": 1, "ccdnum": ccd_number(name, PLACES[name]), "ccdname": PLACES[name],
+        "image_hdu": 1, "image_filename": file,
+    }  # fmt: skip
+    keys = {"release": "x", "camera": name, "night": NIGHT}
+    lake.write("ccds", keys, pa.Table.from_pylist([row]), Record("ingest", inputs={name: "x"}))
+
+
+def partition(name: str) -> dict[str, str]:
+    return {"embedder": "statistics", "camera": name, "night": NIGHT}
+
+
+def test_every_camera_in_a_lake_is_measured_with_its_own_constants(
+    lake: Lake, tmp_path: Path
+) -> None:
+    for name in CAMERAS:
+        observe(lake, tmp_path / "images", name)
+    summary = run(lake, "statistics", tmp_path / "images", workers=1)
+    assert summary.n_images == len(CAMERAS)
+    for name, known in CAMERAS.items():
+        (row,) = lake.read("embeddings", partition(name)).to_pylist()
+        found = dict(zip(NAMES, row["embedding"], strict=True))
+        expected = np.hypot(SEEING, 2.355 * np.sqrt(0.5) * known.pixel_scale)
+        assert 10 ** found["psf_fwhm"] == pytest.approx(expected, rel=0.1), name
+        # Whatever the images count, the sky is in ADU.
+        assert found["sky_level"] == pytest.approx(np.arcsinh(SKY / 10), abs=0.02), name
+        record = lake.record("embeddings", partition(name))
+        assert record is not None
+        assert record.settings["embedder"] == StatisticsEmbedder().settings
+        assert record.settings.get("camera", {}) == named_constants(name)
+    assert "camera" not in (lake.record("embeddings", partition("decam")) or Record("")).settings
+    # Made with one algorithm, they may stand in one sample.
+    assert len({vector_settings(part) for part in lake.partitions("embeddings")}) == 1
+    again = run(lake, "statistics", tmp_path / "images", workers=1)
+    assert again.n_skipped == len(CAMERAS)
+
+
+def test_vectors_made_with_decams_constants_count_as_made_by_another_algorithm(
+    lake: Lake, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    for name in ("decam", "90prime"):
+        observe(lake, images, name)
+    run(lake, "statistics", images, workers=1)
+    # As version 0.1.0 left them.
+    for name in ("decam", "90prime"):
+        record = lake.record("embeddings", partition(name))
+        assert record is not None
+        old = replace(record, settings={"embedder": record.settings["embedder"]})
+        lake.write("embeddings", partition(name), lake.read("embeddings", partition(name)), old)
+    decam, ninety = (
+        Partition("embeddings", tuple(partition(name).items()), lake.path("embeddings",
+                  partition(name))) for name in ("decam", "90prime")
+    )  # fmt: skip
+    assert vector_settings(decam) != vector_settings(ninety)
+    with pytest.raises(SurveyError, match=r"camera=90prime.*pixel_scale 0.262 there, 0.453 now"):
+        run(lake, "statistics", images, workers=1)
+    before = decam.path.stat().st_mtime_ns
+    run(lake, "statistics", images, partitions=["camera=90prime"], force=True, workers=1)
+    assert vector_settings(decam) == vector_settings(ninety)
+    assert run(lake, "statistics", images, workers=1).n_skipped == 2
+    assert decam.path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("exptime", [None, 0.0, -1.0])
+def test_counts_per_second_without_an_exposure_time_fail(
+    lake: Lake, tmp_path: Path, exptime: float | None
+) -> None:
+    observe(lake, tmp_path / "images", "mosaic", exptime)
+    observe(lake, tmp_path / "images", "decam", exptime)
+    assert run(lake, "statistics", tmp_path / "images", workers=1).n_images == 1
+    where = {"stage": "embed", "camera": "mosaic", "night": NIGHT}
+    (row,) = lake.read("failures", where, part="statistics").to_pylist()
+    assert row["error"] == f"mosaic counts electrons per second, but EXPTIME is {exptime!r}"
+
+
+def test_a_camera_that_is_not_known_fails_where_constants_count(lake: Lake, tmp_path: Path) -> None:
+    for name in ("hsc", "decam"):
+        observe(lake, tmp_path / "images", name)
+    assert run(lake, "statistics", tmp_path / "images", workers=1).n_images == 1
+    where = {"stage": "embed", "camera": "hsc", "night": NIGHT}
+    (row,) = lake.read("failures", where, part="statistics").to_pylist()
+    assert row["error"].startswith("camera 'hsc' is not known")
+    assert run(lake, Mean(), tmp_path / "images", workers=1).n_images == 2
 
 
 def test_real_images_give_sane_vectors(shared_data: Path) -> None:

@@ -319,6 +319,23 @@ def test_other_cameras_name_filters_and_count_exposures_their_own_way(
     ]
 
 
+@pytest.mark.parametrize(
+    ("cards", "fwhm"),
+    [({"FWHM": 4.5}, 4.5), ({"SEEINGP1": 2.89}, 2.89), ({"FWHM": 0.0, "SEEINGP1": 0.0}, None)],
+)
+def test_seeing_is_read_from_the_card_of_each_camera(
+    lake: Lake, tmp_path: Path, cards: dict[str, Any], fwhm: float | None
+) -> None:
+    path = tmp_path / "a_ooi.fits"
+    write_image(path, ("ccd3",), INSTRUME="mosaic3", EXPNUM=75, FWHM=None)
+    with fitsio.FITS(str(path), "rw") as file:
+        for card, value in cards.items():
+            file[1].write_key(card, value)
+    ingest_images(lake, tmp_path, "new")
+    (row,) = rows(lake, camera="mosaic")
+    assert row["fwhm"] == (None if fwhm is None else pytest.approx(fwhm))
+
+
 def test_a_camera_can_be_named(lake: Lake, tmp_path: Path) -> None:
     write_image(tmp_path / "a_ooi.fits", ("ccd12",), INSTRUME="HSC")
     ingest_images(lake, tmp_path, "new")

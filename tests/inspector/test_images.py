@@ -11,6 +11,7 @@ from typing import Any
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -18,10 +19,14 @@ from images.pixels import bin_image
 from images.stretch import STRETCHES, Stretch, grey, scale_of
 from inspector.cache import ImageCache
 from inspector.facts import Facts
-from inspector.focal_plane import THUMBNAIL_SIZE, Layout, layout
+from inspector.focal_plane import COLUMNS, THUMBNAIL_SIZE, Layout, layout
 from inspector.pixels import read_binned
 from inspector.render import NoImage, Renderer
 from inspector.rounds import Subject
+from lake import cameras
+from lake.cameras import CAMERAS
+from lake.record import Record
+from lake.store import Lake
 from simulator.camera import CCDS, Camera
 from tests.inspector.conftest import Survey, make_round
 
@@ -97,6 +102,41 @@ def test_a_pixel_is_turned_with_its_ccd() -> None:
     turned = place.turn.apply(image)
     assert turned.shape == (64, 128)
     assert np.argwhere(turned == 1).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("known", CAMERAS.values(), ids=CAMERAS)
+def test_without_any_astrometry_ccds_stand_as_they_are_mounted(known: cameras.Camera) -> None:
+    columns: dict[str, Any] = dict.fromkeys(COLUMNS)
+    table = [columns | {"ccdnum": ccd.num, "ccdname": ccd.name} for ccd in known.ccds]
+    found = layout(table, known.name)
+    places = boxes(found)
+    centres = {name: (left + w / 2, top + h / 2) for name, (left, top, w, h) in places.items()}
+    middle = np.mean([*centres.values()], axis=0)
+    for ccd in known.ccds:
+        across, down = np.subtract(centres[ccd.name], middle) * (found.width, found.height)
+        assert (across, -down) == pytest.approx(np.multiply((ccd.x, ccd.y), known.pitch), abs=1e-3)
+        left, top, width, height = places[ccd.name]
+        assert (width * found.width, height * found.height) == pytest.approx(known.size)
+        assert min(left, top) >= -1e-6 and max(left + width, top + height) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("camera", "seeing"), [("90prime", "1.36″"), ("decam", "0.79″"), ("hsc", "3.0 pix")]
+)
+def test_seeing_without_astrometry_is_told_in_the_camera_s_arcsec(
+    lake: Lake, camera: str, seeing: str
+) -> None:
+    keys = {"release": "x", "camera": camera, "night": "20160101"}
+    rows = pa.table({"expnum": [1], "fwhm": pa.array([3.0], pa.float32())})
+    lake.write("exposures", keys, rows, Record("ingest"))
+    shown = Facts(lake).exposure(Subject(camera, 1, release="x", night="20160101"))
+    assert dict(shown.facts)["seeing"] == seeing
+
+
+def test_ccds_that_a_camera_does_not_have_stand_in_a_grid() -> None:
+    columns: dict[str, Any] = dict.fromkeys(COLUMNS)
+    table = [columns | {"ccdnum": number, "ccdname": f"x{number}"} for number in (1, 2, 77)]
+    assert len({*boxes(layout(table, "mosaic")).values()}) == 3
 
 
 def test_ccds_without_astrometry_stand_in_a_grid_below_the_others() -> None:

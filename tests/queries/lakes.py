@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from lake.cameras import DECAM_NAMES
+from lake.cameras import DECAM
 from lake.record import Record
 from lake.store import Lake
 from lake.tables import table
@@ -75,7 +75,7 @@ def _write_night(
                 {
                     "expnum": expnum,
                     "ccdnum": ccdnum,
-                    "ccdname": DECAM_NAMES[ccdnum],
+                    "ccdname": DECAM.ccdnames[ccdnum],
                     "image_filename": f"decam/CP/c4d_{expnum}_ooi_g_v1.fits.fz",
                     "ccd_cuts": int(cut),
                     "ebv": None if rng.random() < 0.1 else float(rng.uniform(0, 0.08)),
@@ -198,7 +198,7 @@ def _report(source: str, line: int, rng: np.random.Generator) -> dict[str, objec
     classes = [str(name) for name in rng.choice(CLASSES, size=rng.integers(0, 3), replace=False)]
     return {
         "expnum": expnum,
-        "ccdname": DECAM_NAMES[ccdnum] if ccdnum else None,
+        "ccdname": DECAM.ccdnames[ccdnum] if ccdnum else None,
         "ccdnum": ccdnum,
         "reason": " and ".join(classes) or "Airplane",
         "classes": classes,

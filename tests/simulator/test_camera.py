@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lake.cameras import DECAM_NAMES
+from lake.cameras import DECAM
 from simulator.camera import CCDS, Camera
 
 FULL = Camera()
 
 
 def test_ccds_carry_decam_numbers_and_names() -> None:
-    assert {ccd.num: ccd.name for ccd in CCDS} == DECAM_NAMES
+    assert {ccd.num: ccd.name for ccd in CCDS} == DECAM.ccdnames
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("galsim", reason="GalSim is an extra: pip install 'survey-qa[simulator]'")
 
-from lake.cameras import DECAM_CCDS
+from lake.cameras import DECAM
 from lake.errors import SurveyError
 from simulator.camera import CCDS
 from simulator.conditions import CLASSES, Settings
@@ -91,7 +91,7 @@ def test_a_file_has_decams_layout_and_cards(survey: SimulatedSurvey) -> None:
             for hdu, ccd in zip(list(fits)[1:], CCDS, strict=True):
                 header = hdu.read_header()
                 assert header["EXTNAME"].strip() == ccd.name
-                assert header["CCDNUM"] == ccd.num == DECAM_CCDS[ccd.name]
+                assert header["CCDNUM"] == ccd.num == DECAM.ccdnums[ccd.name]
                 assert header["ZCMPTYPE"].strip() == "RICE_1"
                 assert hdu.get_dims() == [SMALL.ny, SMALL.nx]
         assert name.startswith(f"c4d_{primary['DATE-OBS'][2:10].replace('-', '')}_")
