@@ -27,6 +27,9 @@ EXPORTS = [name for name in EXPECTED if name.startswith("export ")]
 EVALUATE = "evaluate"
 #: It gave dr9, the last one by letters, of equal processings of two releases.
 LATEST = "query latest_processing"
+#: What inspectors are unsure of was a good candidate, though no training sample took it for good.
+CANDIDATES = "query good_candidates"
+APART = {EVALUATE, LATEST, CANDIDATES}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def opened(golden_master: Path) -> Path:
     return golden_master
 
 
-@pytest.mark.parametrize("name", sorted({*EXPECTED} - {*PATCHES, *EXPORTS, EVALUATE, LATEST}))
+@pytest.mark.parametrize("name", sorted({*EXPECTED} - {*PATCHES, *EXPORTS, *APART}))
 def test_a_command_gives_the_rows_that_it_gave(
     opened: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -46,6 +49,16 @@ def test_a_command_gives_the_rows_that_it_gave(
 def test_models_are_evaluated_as_they_were(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(golden)
     assert_equal(EVALUATE, golden)
+
+
+def test_good_candidates_are_those_that_nobody_is_unsure_of(opened: Path) -> None:
+    found = json.loads(done(opened / "lake", *EXPECTED[CANDIDATES]["words"]).out)
+    unsure = "source = 'inspection' and is_current and is_bad is null"
+    doubtful = rows(opened / "lake", f"select distinct expnum from reports where {unsure}")
+    gone = {row["expnum"] for row in doubtful}
+    before = [row for row in EXPECTED[CANDIDATES]["rows"] if row["expnum"] not in gone]
+    assert [row["expnum"] for row in found] == [row["expnum"] for row in before]
+    assert len(before) == len(EXPECTED[CANDIDATES]["rows"]) - 2
 
 
 def test_of_equal_processings_that_of_the_last_release_counts(opened: Path) -> None:
