@@ -23,13 +23,13 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads(
 )
 PATCHES = [name for name in EXPECTED if name.startswith("diff ")]
 EXPORTS = [name for name in EXPECTED if name.startswith("export ")]
-#: It asks models anew, and so writes: it goes by itself, on a lake of its own.
-EVALUATE = "evaluate"
+#: What writes into the lake goes by itself, on a lake of its own.
+WRITING = ("evaluate", "crossmatch", "consistency")
 #: It gave dr9, the last one by letters, of equal processings of two releases.
 LATEST = "query latest_processing"
 #: What inspectors are unsure of was a good candidate, though no training sample took it for good.
 CANDIDATES = "query good_candidates"
-APART = {EVALUATE, LATEST, CANDIDATES}
+APART = {*WRITING, LATEST, CANDIDATES}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,12 @@ def test_a_command_gives_the_rows_that_it_gave(
     assert_equal(name, opened)
 
 
-def test_models_are_evaluated_as_they_were(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", WRITING)
+def test_models_are_scored_as_they_were(
+    golden: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(golden)
-    assert_equal(EVALUATE, golden)
+    assert_equal(name, golden)
 
 
 def test_good_candidates_are_those_that_nobody_is_unsure_of(opened: Path) -> None:
