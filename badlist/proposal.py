@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from badlist.decisions import CONFIRMS
 from badlist.diff import Addition
 from badlist.format import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
 from lake import cameras
@@ -18,43 +19,46 @@ from lake.freshness import check_fresh
 from lake.own_lines import OwnLine, join_classes
 from lake.report_words import meaning
 from lake.store import Lake
-from lake.verdicts import closing
+from lake.verdicts import AGREE, Agree, Verdict, agreed, closing
 from lake.vocabulary import Vocabulary, fold
 from queries.engine import connect
 from queries.files import has_files
-
-#: How many of the inspectors who looked must call an exposure bad.
-Agree = Literal["any", "majority", "all"]
-AGREE: tuple[Agree, ...] = ("any", "majority", "all")
+from queries.reports import read_reports
 
 
 def additions_from_inspections(
-    lake: Lake, round: str, agree: Agree = "any", camera: str = "decam"
+    lake: Lake, round: str, agree: Agree | None = None, camera: str = "decam"
 ) -> list[Addition]:
     """Return the exposures and CCDs that the inspectors of a round call bad.
 
-    `agree` counts those who looked, an unsure one among them: ``majority`` is more than half. Of a
-    merged round it is the merged verdict that counts.
+    With `agree` the inspectors' verdicts are counted by that rule (`lake.verdicts.agreed`), those
+    of a merged round too. Without it a merged round says what it was merged to (``outcomes``), and
+    of another one any inspector counts.
 
     Raises `SurveyError` when the lake has no such round, naming those it has.
     """
     return [
         Addition(row.expnum, row.ccdname, _of_round(round, row).text())
         for row in _looks(lake, round, agree, camera)
-        if row.is_bad
+        if row.verdict == "bad"
     ]
 
 
 def good_by_inspections(
-    lake: Lake, round: str, agree: Agree = "any", camera: str = "decam"
+    lake: Lake, round: str, agree: Agree | None = None, camera: str = "decam"
 ) -> list[Key]:
     """Return the exposures and CCDs that the inspectors of a round call good.
 
-    More than half of those who looked must call it good, and by `agree` it must not be bad; of a
-    merged round it is the merged verdict that counts. Raises as `additions_from_inspections`.
+    `agree` is, and what is raised, as in `additions_from_inspections`.
     """
     looks = _looks(lake, round, agree, camera)
-    return [(row.expnum, row.ccdname) for row in looks if row.is_good and not row.is_bad]
+    return [(row.expnum, row.ccdname) for row in looks if row.verdict == "good"]
+
+
+def merging_rule(lake: Lake, round: str) -> str | None:
+    """Return the rule by which a round was merged; None for one that was not, or not told."""
+    record = lake.record("outcomes", {"round": round})
+    return None if record is None else record.settings.get("rule")
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,7 @@ class _Look:
 
     expnum: int
     ccdname: str | None
-    is_bad: bool
-    is_good: bool
+    verdict: Verdict
     classes: list[str]
     details: list[str]
 
@@ -73,10 +76,13 @@ def _of_round(round: str, row: _Look) -> OwnLine:
     return OwnLine(join_classes(row.classes), "round", round, "; ".join(row.details))
 
 
-def _looks(lake: Lake, round: str, agree: Agree, camera: str) -> list[_Look]:
-    if agree not in AGREE:
+def _looks(lake: Lake, round: str, agree: Agree | None, camera: str) -> list[_Look]:
+    if agree is not None and agree not in AGREE:
         raise SurveyError(f"--agree {agree}: choose {', '.join(AGREE)}")
-    rows = _rows(lake, "bad_expid_inspections", ["reports"], round=round, camera=camera)
+    reports = read_reports(lake, merged=agree is None)
+    sql = files("queries").joinpath("bad_expid_inspections.sql").read_text(encoding="utf-8")
+    with connect(lake, ["reports"], given={"reports": reports}) as connection:
+        rows = connection.execute(sql, {"round": round, "camera": camera}).fetchall()
     if not rows:
         known = [
             name
@@ -95,13 +101,9 @@ def _looks(lake: Lake, round: str, agree: Agree, camera: str) -> list[_Look]:
             f"no inspections of round {round!r} and camera {camera} in the lake; "
             + (f"it has {', '.join(known)}" if known else "`survey-qa ingest reports` brings them")
         )
-    enough = {
-        "any": lambda bad, looked: bad > 0,
-        "majority": lambda bad, looked: 2 * bad > looked,
-        "all": lambda bad, looked: bad == looked,
-    }[agree]
+    # What a round was merged to is the one verdict of a row: any rule gives it back.
     return [
-        _Look(expnum, ccdname, enough(bad, looked), 2 * good > looked, classes, details)
+        _Look(expnum, ccdname, agreed(agree or "any", looked, bad, good), classes, details)
         for expnum, ccdname, looked, bad, good, classes, details in rows
     ]
 
@@ -199,6 +201,7 @@ def additions_from_votes(
             model=model,
             camera=camera,
             min_probability=ccd_probability,
+            confirms=CONFIRMS,
         ):
             ccdname = ccdname or ccd_name(camera, ccdnum) or str(ccdnum)
             line = OwnLine(name, "model", model, f"probability {probability:.2f}")

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from badlist.diff import Addition
     from badlist.format import Key
-    from badlist.proposal import Agree, CheckReport
+    from badlist.proposal import CheckReport
     from lake.store import Lake
+    from lake.verdicts import Agree
 
 
 CameraOption = Annotated[str, typer.Option(help="Camera whose exposures the list names.")]
@@ -55,9 +56,13 @@ def diff(
         typer.Option(metavar="SOURCE", help="Add what the lists of a source call bad."),
     ] = None,
     agree: Annotated[
-        Agreement,
-        typer.Option(help="With --inspections: who must call it bad, of those who looked."),
-    ] = Agreement.any,
+        Agreement | None,
+        typer.Option(
+            help="With --inspections: who must call it bad, of those who looked. Counts the "
+            "verdicts of a merged round anew.",
+            show_default="what the round was merged to; any",
+        ),
+    ] = None,
     reason: Annotated[
         list[str] | None,
         typer.Option(help="With --reports: only these words or classes; repeatable."),
@@ -112,7 +117,7 @@ def diff(
     misplaced = {
         "--reason is for --reports": reason and reports is None,
         "--collapse is for --reports": collapse and reports is None,
-        "--agree is for --inspections": agree is not Agreement.any and inspections is None,
+        "--agree is for --inspections": agree is not None and inspections is None,
         "--ccd-probability is for --model": ccd_probability is not None and model is None,
         "--retract-good is for --inspections": retract_good and inspections is None,
         "--stale-ok is for --model": stale_ok and model is None,
@@ -124,6 +129,7 @@ def diff(
     # The list is changed by who applies the patch, never by this command.
     target = None if output is None else plain_output(context, output, [against])
     bad_list = read_bad_list(against)
+    rule: Agree | None = None if agree is None else agree.value
     additions: list[Addition] = []
     origin = ""
     if sources:
@@ -132,7 +138,7 @@ def diff(
             model,
             inspections,
             reports,
-            agree.value,
+            rule,
             reason or [],
             collapse,
             ccd_probability,
@@ -143,7 +149,7 @@ def diff(
     if retract_good and inspections is not None:
         from badlist.proposal import good_by_inspections
 
-        good = good_by_inspections(session(context).lake(), inspections, agree.value, camera)
+        good = good_by_inspections(session(context).lake(), inspections, rule, camera)
     change = make_diff(bad_list, against, additions, retract or (), good, heading, origin, camera)
     write_bytes(change.patch, target)
     say(
@@ -161,7 +167,7 @@ def _additions(
     model: str | None,
     inspections: str | None,
     reports: str | None,
-    agree: Agree,
+    agree: Agree | None,
     reasons: list[str],
     collapse: bool,
     ccd_probability: float | None,
@@ -176,7 +182,15 @@ def _additions(
         return found, f"model {model}"
     if inspections is not None:
         found = bad_expid.additions_from_inspections(lake, inspections, agree, camera)
-        return found, f"inspections of {inspections}, bad by {agree} of the inspectors"
+        merged_by = bad_expid.merging_rule(lake, inspections)
+        if merged_by is not None and agree is None:
+            return found, f"inspections of {inspections}, merged by {merged_by}"
+        if merged_by is not None:
+            say(
+                f"round {inspections} was merged by {merged_by}; --agree {agree} counts its "
+                "inspectors' verdicts anew"
+            )
+        return found, f"inspections of {inspections}, bad by {agree or 'any'} of the inspectors"
     assert reports is not None
     found = bad_expid.additions_from_reports(lake, reports, reasons, collapse, camera)
     return found, f"{reports} list" + (f": {', '.join(reasons)}" if reasons else "")

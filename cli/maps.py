@@ -137,9 +137,9 @@ def label_errors(
     """Labels that are likely wrong: each judged by what the CCDs of other nights teach.
 
     Good that looks bad, bad that looks good, or another class (confident learning). Reads `labels`
-    and `embeddings`; changes neither, but gives a list to look at.
+    and `embeddings` and changes neither; the table `label_errors` is a list to look at.
     """
-    from classifiers.label_errors.suspects import rank
+    from classifiers.label_errors.suspects import find_label_errors
 
     target = rows_output(context, output, form)
     lake = session(context).lake()
@@ -147,7 +147,7 @@ def label_errors(
         _check_free(lake, round_name)
     options = _judge(lake, embedder, model, classifier, source, release, seed)
     with progress("judging", "parts of the nights") as shown:
-        found = rank(lake, n=number, by=by.value, progress=shown.update, **options)
+        found = find_label_errors(lake, n=number, by=by.value, progress=shown.update, **options)
     n_confident = sum(found.counts["confident"].to_pylist())
     n_suspect = sum(found.counts["suspect"].to_pylist())
     say(

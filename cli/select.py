@@ -149,12 +149,17 @@ def choose(
 
     `options` are those of `classifiers.active_learning.select.select`.
     """
+    from classifiers.active_learning.select import keep_selection
     from inspector.rounds import freeze, located
 
     selection = _selected(lake, model, count, options or {})
     rows = [row | {"ccdnum": row["ccdnum"] if ccds else 0} for row in selection.rows.to_pylist()]
     origin = {"model": model, "select": count, "release": release, "strategy": selection.strategy}
-    round = freeze(lake, name, located(lake, rows, release), {**origin, **(options or {})})
+    origin |= options or {}
+    subjects = located(lake, rows, release)
+    # The round comes last: it says that all of it is there.
+    keep_selection(lake, name, selection, origin)
+    round = freeze(lake, name, subjects, origin)
     say(f"round {name}: {len(round.subjects):,} frozen")
     return selection, round
 
@@ -274,7 +279,7 @@ def consistency(
     from queries.consistency import consistency as compare
 
     target = rows_output(context, output, form)
-    with progress("comparing", "queries") as shown:
+    with progress("comparing", "models") as shown:
         found = compare(session(context).lake(), model, other, radius, shown.update)
     if not worst:
         emit(found.summary, form, target, title="entropy of the classes, bits")

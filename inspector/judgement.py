@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, get_args
 
 from lake.errors import SurveyError
+from lake.verdicts import Verdict
 
-Verdict = Literal["good", "bad", "unsure"]
-VERDICTS: tuple[Verdict, ...] = ("good", "bad", "unsure")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 #: Scale of an inspector's confidence (Green et al. 2025, section 2): 0 no data … 4 certain.
 QUALITIES = (0, 1, 2, 3, 4)
 #: Characters that a comment may have.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
 
-from inspector.judgement import Judgement, Verdict
+from inspector.judgement import Judgement
+from lake.verdicts import Verdict, agreed
 
 #: ``any``, ``majority``, ``all`` of those who looked (the unsure among them) must call it bad;
 #: ``quasar``: at least three looked, more than half agree, and their mean quality is above 2.5
@@ -89,17 +90,8 @@ def merge(
 
 
 def _verdict(judgements: Mapping[str, Judgement], rule: Rule, n_bad: int) -> Verdict:
-    looked = len(judgements)
-    enough = {
-        "any": n_bad > 0,
-        "majority": 2 * n_bad > looked,
-        "quasar": 2 * n_bad > looked,
-        "all": n_bad == looked,
-    }[rule]
-    if enough:
-        return "bad"
     n_good = sum(judgement.verdict == "good" for judgement in judgements.values())
-    return "good" if 2 * n_good > looked or (rule == "all" and n_good > 0) else "unsure"
+    return agreed("majority" if rule == "quasar" else rule, len(judgements), n_bad, n_good)
 
 
 def _mean_quality(judgements: Mapping[str, Judgement]) -> float | None:

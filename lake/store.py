@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from lake import paths
 from lake.errors import SurveyError
 from lake.former import rename_tables
-from lake.record import Record, content_digest
+from lake.record import MISSING, Record, content_digest, table_reference
 from lake.tables import VECTOR, Table, table
 
 #: Key of the record in the Parquet footer.
@@ -127,6 +127,14 @@ def _value_of(key: bytes, footer: bytes) -> bytes | None:
             text = footer[at : at + length]
             return text if len(text) == length else None
     return None
+
+
+def identities(partitions: Iterable[Partition]) -> dict[str, str]:
+    """Return the inputs that `partitions` are, as a record has them: reference -> identity."""
+    return {
+        table_reference(partition.table, dict(partition.keys)): partition.identity()
+        for partition in partitions
+    }
 
 
 class Lake:
@@ -256,6 +264,25 @@ class Lake:
                     yield _committed(waiting)
             while waiting:
                 yield _committed(waiting)
+
+    def same_nights(self, name: str, nights: Iterable[Partition], **where: str) -> dict[str, str]:
+        """Return the identities of the partitions of table `name` of the same cameras' nights.
+
+        Where `where` names the other keys, those that do not exist are inputs that are missing: a
+        result is out of date when they come.
+        """
+        places = {(night["camera"], night["night"]) for night in nights}
+        found = [
+            partition
+            for partition in self.partitions(name, **where)
+            if (partition["camera"], partition["night"]) in places
+        ]
+        inputs = identities(found)
+        if {*where, "camera", "night"} == {*table(name).partition}:
+            for camera, night in places:
+                keys = {**where, "camera": camera, "night": night}
+                inputs.setdefault(table_reference(name, keys), MISSING)
+        return inputs
 
     def lock(self, name: str, busy: str = "") -> AbstractContextManager[None]:
         """Return what lets one process at a time do what `name` stands for, see `hold`."""

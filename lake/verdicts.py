@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lake import paths
 from lake.store import Lake
@@ -16,6 +16,23 @@ CLOSED = "_closed.json"
 MERGED = "merged"
 #: Source of what people say in rounds, and of lists of verdicts.
 INSPECTION = "inspection"
+
+Verdict = Literal["good", "bad", "unsure"]
+#: How many of those who looked, the unsure among them, must call something bad.
+Agree = Literal["any", "majority", "all"]
+AGREE: tuple[Agree, ...] = get_args(Agree)
+
+
+def agreed(rule: Agree, n_looked: int, n_bad: int, n_good: int) -> Verdict:
+    """Return what `n_looked` inspectors agree on, of whom `n_bad` say bad and `n_good` say good.
+
+    It is bad where any, more than half, or all of them say so. What is not bad is good where more
+    than half say so, or, where all must say bad, any; else it is unsure.
+    """
+    is_bad = {"any": n_bad > 0, "majority": 2 * n_bad > n_looked, "all": n_bad == n_looked}[rule]
+    if is_bad:
+        return "bad"
+    return "good" if 2 * n_good > n_looked or (rule == "all" and n_good > 0) else "unsure"
 
 
 def round_folder(lake: Lake, name: str) -> Path:

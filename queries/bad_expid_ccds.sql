@@ -24,7 +24,7 @@ judgements as (
         -- Where the vote says that an exposure has bad CCDs, each needs less certainty of its own.
         case
             when class = 'good' then $min_probability
-            else least($min_probability, 0.5)
+            else least($min_probability, $confirms)
         end::float as min_probability
     from votes
     where model = $model and camera = $camera

@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake.errors import SurveyError
-from lake.store import Lake
-from queries.named import run_query
+from lake.record import Record
+from lake.store import Lake, identities
+from queries.named import find_query, run_query
 
+STAGE = "consistency"
 _SUMMARY = Path(__file__).with_name("consistency_summary.sql")
-#: What is compared -> the table that it needs of a model, the command that fills it, the query.
-_COMPARED = {
-    "CCDs of an exposure": ("predictions", "predict", "consistency_exposures"),
-    "exposures of a field": ("votes", "vote", "consistency_fields"),
-}
 BETWEEN = "between models"
+#: What is compared -> the query that compares it.
+_QUERIES = {
+    "CCDs of an exposure": "consistency_exposures",
+    "exposures of a field": "consistency_fields",
+    BETWEEN: "consistency_models",
+}
+#: What is compared needs of a model -> the command that fills that table.
+_NEEDED = {"predictions": "predict", "votes": "vote"}
 
 Progress = Callable[[int, int], None]
 
@@ -54,7 +60,9 @@ def consistency(
     radius: float = 1.0,
     progress: Progress | None = None,
 ) -> Consistency:
-    """Measure how consistently a model classifies, beside `other` where one is given.
+    """Write ``consistency``: how consistently a model classifies, beside `other` where given.
+
+    What stands in the lake for the same inputs and settings is kept.
 
     Parameters
     ----------
@@ -67,32 +75,65 @@ def consistency(
     if not 0.01 <= radius <= 60:
         raise SurveyError(f"--radius {radius}: give arcminutes from 0.01 to 60")
     models = [model] if other is None else [model, other]
-    summaries: list[pa.Table] = []
-    groups: dict[tuple[str, str], pa.Table] = {}
-    total = 2 * len(models) + (other is not None)
-    done = 0
-
-    def add(what: str, name: str, query: str, parameters: dict[str, Any]) -> None:
-        nonlocal done
-        rows = run_query(lake, query, parameters)
-        summaries.append(_summary(what, name, rows))
-        groups[what, name] = rows
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
     for name in models:
-        for what, (needed, command, query) in _COMPARED.items():
+        for needed, command in _NEEDED.items():
             if not lake.partitions(needed, model=name):
                 raise SurveyError(
                     f"model {name!r} has no {needed} in the lake; run `survey-qa {command} "
                     f"--model {name}`"
                 )
-            of_fields = {"radius": radius} if needed == "votes" else {}
-            add(what, name, query, {"model": name, **of_fields})
+    groups: dict[tuple[str, str], pa.Table] = {}
+    between: dict[tuple[str, str], pa.Table] = {}
+    for done, name in enumerate(models, start=1):
+        beside = other if name == model else None
+        rows = _compared(lake, name, beside, radius)
+        for what, query in _QUERIES.items():
+            if what != BETWEEN:
+                groups[what, name] = _of_query(lake, rows, what, query)
+            elif beside is not None:
+                between[what, f"{name}, {beside}"] = _of_query(lake, rows, what, query)
+        if progress is not None:
+            progress(done, len(models))
+    groups |= between
+    return Consistency(
+        pa.concat_tables(_summary(*key, rows) for key, rows in groups.items()), groups
+    )
+
+
+def _compared(lake: Lake, model: str, other: str | None, radius: float) -> pa.Table:
+    """Return the partition of a model, made anew where it is out of date."""
+    votes = lake.partitions("votes", model=model)
+    inputs = identities([*votes, *lake.partitions("predictions", model=model)])
+    inputs |= lake.same_nights("exposures", votes)
     if other is not None:
-        add(BETWEEN, f"{model}, {other}", "consistency_models", {"model": model, "other": other})
-    return Consistency(pa.concat_tables(summaries), groups)
+        inputs |= identities(lake.partitions("predictions", model=other))
+    record = Record(STAGE, {"radius": radius, "other": other}, inputs)
+    if not lake.is_current("consistency", {"model": model}, record):
+        parameters: dict[str, dict[str, Any]] = {
+            "CCDs of an exposure": {"model": model},
+            "exposures of a field": {"model": model, "radius": radius},
+        }
+        if other is not None:
+            parameters[BETWEEN] = {"model": model, "other": other}
+        parts = []
+        for what, asked in parameters.items():
+            rows = run_query(lake, _QUERIES[what], asked)
+            named = {"compared": what, "other": other if what == BETWEEN else None}
+            for column, value in named.items():
+                values = pa.array([value] * rows.num_rows, pa.string())
+                rows = rows.append_column(column, values)
+            parts.append(rows)
+        rows = pa.concat_tables(parts, promote_options="default")
+        lake.write("consistency", {"model": model}, rows, record)
+    return lake.read("consistency", {"model": model})
+
+
+def _of_query(lake: Lake, rows: pa.Table, what: str, name: str) -> pa.Table:
+    """Return those of `rows` that a query gave, in its columns and its order."""
+    query = find_query(lake, name)
+    mine = rows.filter(pc.equal(rows["compared"], what))
+    mine = mine.select([column.name for column in query.columns])
+    return mine.sort_by([("entropy", "descending"), *((key, "ascending") for key in query.key)])
 
 
 def _summary(what: str, model: str, rows: pa.Table) -> pa.Table:

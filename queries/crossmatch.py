@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lake.errors import SurveyError
 from lake.freshness import check_fresh
-from lake.store import Lake
+from lake.record import Record
+from lake.store import Lake, identities
+from lake.vocabulary import Vocabulary
 from queries.named import run_query
 
+STAGE = "crossmatch"
 #: What is counted, in the order of the columns.
 COUNTS = ("in_both", "only_ours", "only_theirs", "neither", "n_exposures")
 
@@ -23,7 +26,7 @@ def crossmatch(
     min_fraction: float = 0.5,
     stale_ok: bool = False,
 ) -> pa.Table:
-    """Return the counts of ``crossmatch.sql``: in all, by class of the vote, and by bit.
+    """Write ``crossmatches`` and return the counts: in all, by class of the vote, and by bit.
 
     With one release the columns are `part`, `name` and `COUNTS`; with several, each count is there
     for each release as ``<release> <count>``, in rows of the same `part` and `name`.
@@ -43,23 +46,39 @@ def crossmatch(
     if not lake.partitions("votes", model=model):
         raise SurveyError(f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first")
     check_fresh(lake, "votes", stale_ok, model=model)
-    rows = run_query(
-        lake,
-        "crossmatch",
-        {"model": model, "releases": ",".join(releases), "min_fraction": min_fraction},
-    )
+    counts = {release: _counted(lake, model, release, min_fraction) for release in releases}
     if len(releases) == 1:
-        return rows.drop_columns(["release"])
-    return _side_by_side(rows, releases)
+        return counts[releases[0]]
+    return _side_by_side(counts)
 
 
-def _side_by_side(rows: pa.Table, releases: Sequence[str]) -> pa.Table:
+def _counted(lake: Lake, model: str, release: str, min_fraction: float) -> pa.Table:
+    """Return the counts of a release as the lake has them, made anew where they are out of date."""
+    votes = lake.partitions("votes", model=model)
+    inputs = identities(votes)
+    for name in ("exposures", "ccds"):
+        inputs |= lake.same_nights(name, votes, release=release)
+    # The rows are in the order of the vocabulary.
+    classes = Vocabulary.of_lake(lake.root).classes
+    record = Record(STAGE, {"min_fraction": min_fraction, "classes": classes}, inputs)
+    keys = {"release": release, "model": model}
+    if not lake.is_current("crossmatches", keys, record):
+        asked = {"model": model, "releases": release, "min_fraction": min_fraction}
+        rows = run_query(lake, "crossmatch", asked).drop_columns(["release"])
+        rank = pa.array(range(rows.num_rows), pa.int32())
+        lake.write("crossmatches", keys, rows.add_column(0, "rank", rank), record)
+    return lake.read("crossmatches", keys).sort_by("rank").drop_columns(["rank"])
+
+
+def _side_by_side(counts: Mapping[str, pa.Table]) -> pa.Table:
+    releases = list(counts)
     names = [f"{release} {count}" for release in releases for count in COUNTS]
     # A release without a class or bit has none of it: its counts are 0.
     merged: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows.to_pylist():
-        line = merged.setdefault((row["part"], row["name"]), dict.fromkeys(names, 0))
-        line.update({f"{row['release']} {count}": row[count] for count in COUNTS})
+    for release, rows in counts.items():
+        for row in rows.to_pylist():
+            line = merged.setdefault((row["part"], row["name"]), dict.fromkeys(names, 0))
+            line.update({f"{release} {count}": row[count] for count in COUNTS})
     parts = {"all": 0, "class": 1, "bit": 2}
     ordered = sorted(merged.items(), key=lambda item: parts[item[0][0]])
     schema = pa.schema(

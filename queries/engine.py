@@ -43,6 +43,7 @@ REPORTS = "reports"
 #: Views that are selects from tables, each a file of its name, and the tables and earlier views
 #: that they read.
 JOINED = {
+    "listed_exposures": ("reports", "labels"),
     "scored_ccds": ("test_sets", "predictions"),
     "scored_probabilities": ("test_sets", "predictions", "scored_ccds"),
     "scored_ranks": ("test_sets", "predictions", "scored_ccds"),

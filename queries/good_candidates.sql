@@ -1,18 +1,4 @@
 -- Exposures that nobody objects to: in no list, no bit on any CCD, little galactic dust.
-with
-
--- An inspector's "not bad" is the one report that speaks for an exposure.
-listed as (
-
-    select camera, expnum
-    from reports
-    where is_current and (is_bad or source <> 'inspection')
-    union
-    select camera, expnum
-    from labels
-
-)
-
 select
     exposures.release,
     exposures.camera,
@@ -23,7 +9,7 @@ select
     exposures.ebv,
     exposures.n_ccds
 from exposures
-anti join listed using (camera, expnum)
+anti join listed_exposures using (camera, expnum)
 where ($release::varchar is null or exposures.release = $release)
     and coalesce(exposures.ccd_cuts, 0) = 0
     and (

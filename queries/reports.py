@@ -24,16 +24,16 @@ _IS_BAD = {"bad": True, "good": False, "unsure": None}
 _COLUMNS = ("source", *(column.name for column in table("reports").columns))
 
 
-def read_reports(lake: Lake) -> pa.Table:
+def read_reports(lake: Lake, merged: bool = True) -> pa.Table:
     """Return all rows of ``reports``, its partition key first.
 
     Every edition of every list is there; what counts is marked ``is_current``. Verdicts of closed
-    rounds are rows of the source ``inspection``: the merged ones where a round was merged, else
-    each inspector's.
+    rounds are rows of the source ``inspection``: the merged ones where a round was merged and
+    `merged` says so, else each inspector's.
     """
     vocabulary = Vocabulary.of_lake(lake.root)
     parts = [_of_lists(lake, part, vocabulary) for part in lake.partitions("reports")]
-    parts += [_of_round(lake, name, vocabulary) for name in closed_rounds(lake)]
+    parts += [_of_round(lake, name, vocabulary, merged) for name in closed_rounds(lake)]
     return pa.concat_tables([_EMPTY, *(_typed(part) for part in parts)]).combine_chunks()
 
 
@@ -89,7 +89,7 @@ def _without_rounds(lake: Lake, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _of_round(lake: Lake, name: str, vocabulary: Vocabulary) -> pa.Table:
+def _of_round(lake: Lake, name: str, vocabulary: Vocabulary, merged: bool) -> pa.Table:
     """Return what a closed round says, each exposure or CCD a row, or one an inspector."""
     record = lake.record("rounds", {"round": name})
     file = (record.settings.get("file") if record is not None else None) or f"{name}.csv"
@@ -97,10 +97,10 @@ def _of_round(lake: Lake, name: str, vocabulary: Vocabulary) -> pa.Table:
         (row["camera"], row["expnum"], row["ccdnum"]): row["place"] + 2
         for row in lake.read("rounds", {"round": name}).to_pylist()
     }
-    merged = lake.partitions("outcomes", round=name)
+    outcomes = lake.partitions("outcomes", round=name) if merged else []
     rows = []
-    for partition in merged or lake.partitions("inspections", round=name):
-        who = MERGED if merged else partition["inspector"]
+    for partition in outcomes or lake.partitions("inspections", round=name):
+        who = MERGED if outcomes else partition["inspector"]
         for said in lake.read(partition.table, dict(partition.keys)).to_pylist():
             key = said["camera"], said["expnum"], said["ccdnum"]
             rows.append(_of_verdict(said, who, vocabulary) | {"line": lines.get(key)})

@@ -33,16 +33,9 @@ candidates as (
 
 listed as (
 
-    -- What inspectors are unsure of is not good either.
     select camera, expnum
-    from reports
-    where is_current
-        and (is_bad is distinct from false or source <> 'inspection')
-        and (origin is null or $own_lines::boolean)
-    union
-    select camera, expnum
-    from labels
-    where origin is null or $own_lines::boolean
+    from listed_exposures
+    where not is_own or $own_lines::boolean
 
 ),
 

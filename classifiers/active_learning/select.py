@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +21,17 @@ from classifiers.sample.vectors import (
     NightVectors,
     ccd_keys,
     embedded_nights,
+    input_references,
     look_up,
     read_vectors,
 )
 from lake.cameras import ccd_name
 from lake.errors import SurveyError
 from lake.progress import Progress, ticker
+from lake.record import Record, model_reference
 from lake.store import Lake, Partition
 
+STAGE = "select"
 #: Nights that the map and the isolation forest are shown at most.
 _SAMPLED_NIGHTS = 100
 #: A CCD is as uncertain as the first of its exposure from this share of its score on.
@@ -160,6 +164,18 @@ def select(
     counts.seconds = time.monotonic() - start
     rows = _chosen(found, n, scorer, counts, per_night, per_cluster, seed)
     return Selection(model, strategy, rows, counts)
+
+
+def keep_selection(
+    lake: Lake, round: str, selection: Selection, settings: Mapping[str, Any]
+) -> None:
+    """Write what was selected for a round, with its scores: the table ``selections``."""
+    model = load_model(lake, selection.model)
+    inputs = {model_reference(model.name): model.identity}
+    for night in embedded_nights(lake, model.features):
+        inputs |= input_references(lake, night, model.features)
+    made_by = {"model": selection.model, **settings, "strategy": selection.strategy}
+    lake.write("selections", {"round": round}, selection.rows, Record(STAGE, made_by, inputs))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from badlist.decisions import CONFIRMS, WHOLE
 from classifiers.exposures.features import Exposures, describe, described_inputs
 from classifiers.model import Model
 from classifiers.sample.vectors import NightVectors, ccd_keys, look_up, read_vectors
@@ -18,11 +19,6 @@ from lake.errors import SurveyError
 from lake.record import model_reference
 from lake.store import Lake, Partition
 
-#: Classes that strike at least this share of an exposure's CCDs make it bad as a whole.
-_WHOLE = 0.5
-#: Least probability of being bad at which a CCD confirms that its exposure has bad ones. The list
-#: names them from the same probability on (queries/bad_expid_ccds.sql).
-_CONFIRMS = 0.5
 #: Exposures that are classified together; of each there are some 100 kB meanwhile.
 _AT_ONCE = 1024
 
@@ -142,9 +138,9 @@ def _votes(
     surest = np.zeros(len(exposures))
     np.maximum.at(surest, exposure, 1 - shares[:, 0])
 
-    local = model.exposure_classifier.extents[worst] < _WHOLE
+    local = model.exposure_classifier.extents[worst] < WHOLE
     confirmed = np.zeros(len(exposures), dtype=bool)
-    confirmed[exposure[1 - shares[:, 0] >= _CONFIRMS]] = True
+    confirmed[exposure[1 - shares[:, 0] >= CONFIRMS]] = True
     # What is beyond anything good needs no CCD to confirm it; which CCDs it strikes is not known.
     local &= confirmed | ~is_novel
     is_bad &= ~local | confirmed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,15 @@ from classifiers.estimators import registry as estimators
 from classifiers.estimators.fit import fit_part, predict_proba
 from classifiers.label_errors.evidence import Found, describe, read_units
 from classifiers.sample.features import Features
-from classifiers.sample.sample import Sample, read_sample
+from classifiers.sample.sample import Sample, only_release, read_sample
+from classifiers.sample.vectors import embedded_nights, input_references
 from lake.errors import SurveyError
 from lake.model_files import read_card
 from lake.progress import Progress
-from lake.store import Lake
+from lake.record import Record
+from lake.store import Lake, identities
 
+STAGE = "label-errors"
 #: What a row stands for: all CCDs of an exposure that have one label, or each CCD by itself.
 UNITS = ("exposure", "ccd")
 #: Parts into which the nights are divided; each is judged by what the others taught.
@@ -136,6 +139,75 @@ def rank(
         n_unjudged=int((n_of_unit == 0).sum()),
         n_missing=sample.n_missing,
     )
+
+
+def find_label_errors(
+    lake: Lake,
+    features: Features,
+    *,
+    n: int = 100,
+    by: str = "exposure",
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Suspects:
+    """Write ``label_errors`` and return what `rank` finds, with the same arguments.
+
+    What stands in the lake for the same inputs and settings is kept, unless `force`.
+
+    Raises
+    ------
+    SurveyError : as `rank`.
+    """
+    release = options.pop("release", None) or only_release(lake)
+    keys = {"embedder": "+".join(features.embedders)}
+    settings = {
+        "features": asdict(features),
+        "release": release,
+        "n": n,
+        "by": by,
+        **{name: value for name, value in options.items() if value not in (None, (), [])},
+    }
+    record = Record(STAGE, settings, _inputs(lake, features, release))
+    standing = lake.record("label_errors", keys)
+    if force or not record.matches(standing) or standing is None:
+        found = rank(lake, features, n=n, by=by, release=release, progress=progress, **options)
+        notes = {
+            "counts": found.counts.to_pylist(),
+            **{name: getattr(found, name) for name in _COUNTED},
+        }
+        rank_column = pa.array(range(found.rows.num_rows), pa.int32())
+        rows = found.rows.add_column(0, "rank", rank_column)
+        standing = replace(record, notes=notes)
+        lake.write("label_errors", keys, rows, standing)
+    rows = lake.read("label_errors", keys).sort_by("rank").drop_columns(["rank"])
+    return Suspects(
+        rows.replace_schema_metadata(None),
+        pa.Table.from_pylist(list(standing.notes["counts"]), _COUNTS),
+        **{name: standing.notes[name] for name in _COUNTED},
+    )
+
+
+#: Counts of `Suspects` beside its tables.
+_COUNTED = ("n_judged", "n_unjudged", "n_missing")
+_COUNTS = pa.schema(
+    [
+        ("label", pa.string()),
+        ("suggested", pa.string()),
+        ("confident", pa.int64()),
+        ("suspect", pa.int64()),
+    ]
+)
+
+
+def _inputs(lake: Lake, features: Features, release: str) -> dict[str, str]:
+    """Return the identities of all that the labels are judged by."""
+    inputs: dict[str, str] = {}
+    for night in embedded_nights(lake, features):
+        inputs |= input_references(lake, night, features)
+    for name in ("ccds", "exposures", "labels"):
+        inputs |= identities(lake.partitions(name, release=release))
+    return inputs
 
 
 def options_of_model(lake: Lake, model: str) -> dict[str, Any]:

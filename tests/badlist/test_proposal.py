@@ -13,6 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import badlist.proposal
+import classifiers.exposures.vote
+from badlist.decisions import CONFIRMS
 from badlist.diff import Addition, ListDiff, make_diff, patch_name
 from badlist.format import Key, read_bad_list
 from badlist.proposal import (
@@ -449,3 +452,23 @@ def test_a_long_list_is_quick(tmp_path: Path) -> None:
     assert time.process_time() - start < 1.0
     assert len(made.added) == 4999
     assert len(made.retracted) == 300
+
+
+def test_single_ccds_are_listed_by_the_number_by_which_the_vote_finds_them(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an exposure that a learned vote calls bad in part, 0.5 or whatever `CONFIRMS` is."""
+    assert classifiers.exposures.vote.CONFIRMS == badlist.proposal.CONFIRMS == CONFIRMS
+    keys = {"model": "two", "camera": "decam", "night": "20130101"}
+    votes = pa.table({"expnum": [1], "class": ["Noise"], "is_bad": [False]})
+    predictions = pa.table({
+        "expnum": [1, 1, 1], "ccdnum": [1, 2, 3], "class": ["Noise"] * 3,
+        "probability": pa.array([0.3, CONFIRMS, 0.8], pa.float32()),
+    })  # fmt: skip
+    lake.write("votes", keys, votes, RECORD)
+    lake.write("predictions", keys, predictions, RECORD)
+    listed = {}
+    for confirms in (0.2, CONFIRMS, 0.7):
+        monkeypatch.setattr(badlist.proposal, "CONFIRMS", confirms)
+        listed[confirms] = [one.ccdname for one in additions_from_votes(lake, "two", 0.9)]
+    assert listed == {0.2: ["S29", "S30", "S31"], CONFIRMS: ["S30", "S31"], 0.7: ["S31"]}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from badlist.proposal import additions_from_inspections
+from badlist.proposal import additions_from_inspections, good_by_inspections
 from ingest.inspection_tables import read_inspection_csv
 from ingest.reports import ingest_reports
 from inspector.closing import close, export, import_csv, inspections, judgements_of, merge_round
@@ -14,6 +15,7 @@ from inspector.judgement import Judgement
 from inspector.rounds import Round, freeze, load, located
 from lake.errors import SurveyError
 from lake.store import Lake
+from lake.verdicts import AGREE, Agree
 from queries.engine import run_sql
 from queries.merge_labels import merge_labels
 from tests.inspector.conftest import MODEL, Survey, make_round
@@ -219,3 +221,39 @@ def test_a_page_round_and_a_table_of_the_same_name_do_not_mix(round: Round, tmp_
     close(round)
     assert [a.expnum for a in additions_from_inspections(round.lake, "other")] == [99]
     assert [a.expnum for a in additions_from_inspections(round.lake, "first")] == [11, 12]
+
+
+WORDS = (GOOD, NOISE, Judgement("unsure", None, 1), None)
+
+
+@pytest.mark.parametrize("rule", AGREE)
+def test_the_list_takes_what_merging_by_the_same_rule_decides(lake: Lake, rule: Agree) -> None:
+    """Every combination of what three inspectors may say, a subject each."""
+    said = [words for words in itertools.product(WORDS, repeat=3) if any(words)]
+    rows = [{"expnum": number} for number in range(1, len(said) + 1)]
+    round = freeze(lake, "all", located(lake, rows))
+    for who, words in zip(("ann", "bob", "cid"), zip(*said, strict=True), strict=True):
+        judge(round, who, *words)
+    close(round, unfinished=True)
+
+    def listed(agree: Agree | None) -> tuple[list[int], list[int]]:
+        bad = additions_from_inspections(lake, "all", agree)
+        good = good_by_inspections(lake, "all", agree)
+        return [addition.expnum for addition in bad], [expnum for expnum, _ in good]
+
+    counted = {agree: listed(agree) for agree in (*AGREE, None)}
+    assert counted[None] == counted["any"]
+    merge_round(round, rule)
+    assert listed(None) == counted[rule]
+    # Told how, the verdicts are counted anew, whatever the round was merged to.
+    assert {agree: listed(agree) for agree in AGREE} == {agree: counted[agree] for agree in AGREE}
+
+
+def test_what_a_merger_settled_counts_unless_verdicts_are_asked_for(round: Round) -> None:
+    close(round)
+    round.settlements().judge("decam-12-0", 0, NOISE, "mia")
+    merge_round(round, "majority")
+    merged = additions_from_inspections(round.lake, "first")
+    assert [addition.expnum for addition in merged] == [11, 12]
+    by_majority = additions_from_inspections(round.lake, "first", "majority")
+    assert [addition.expnum for addition in by_majority] == [11]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from lake.errors import SurveyError
+from lake.freshness import Freshness
 from lake.store import Lake
 from queries.consistency import BETWEEN, consistency
 from queries.engine import run_sql
@@ -180,3 +181,27 @@ def test_a_field_seen_once_leaves_nothing_to_compare(lake: Lake) -> None:
     found = consistency(lake, "m").summary.to_pylist()
     [fields] = [row for row in found if row["compared"] == "exposures of a field"]
     assert (fields["n"], fields["alike"], fields["mean"]) == (0, None, None)
+
+
+def test_the_groups_are_a_table_that_is_out_of_date_when_predictions_change(full: Lake) -> None:
+    found = consistency(full, MODEL)
+    for what, name in (("CCDs of an exposure", "exposures"), ("exposures of a field", "fields")):
+        asked = run_query(full, f"consistency_{name}", {"model": MODEL})
+        assert found.groups[what, MODEL].replace_schema_metadata(None).equals(asked)
+    mine = f"from consistency where model = '{MODEL}' group by 1"
+    counts = run_sql(full, f"select compared, count(*) as n {mine}").to_pylist()
+    assert {row["compared"]: row["n"] for row in counts} == {
+        what: rows.num_rows for (what, _), rows in found.groups.items()
+    }
+    [partition] = full.partitions("consistency", model=MODEL)
+    written = partition.path.stat().st_mtime_ns
+    assert consistency(full, MODEL).summary.equals(found.summary)
+    assert partition.path.stat().st_mtime_ns == written
+    assert Freshness(full).because(partition) is None
+    predictions = full.partitions("predictions", model=MODEL)[0]
+    before = full.read("predictions", dict(predictions.keys)).replace_schema_metadata(None)
+    full.write("predictions", dict(predictions.keys), before.slice(1), RECORD)
+    try:
+        assert Freshness(full).because(partition) == f"predictions/{predictions.name} has changed"
+    finally:
+        full.write("predictions", dict(predictions.keys), before, RECORD)

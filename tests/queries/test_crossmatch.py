@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import operator
 
+import pyarrow as pa
 import pytest
 
 from lake.errors import SurveyError
+from lake.freshness import Freshness
 from lake.store import Lake
 from queries.crossmatch import COUNTS, crossmatch
 from queries.engine import run_sql
 from queries.reference import bit_names
-from tests.queries.lakes import MODEL, fill
+from tests.queries.lakes import MODEL, NIGHTS, RECORD, fill
 
 DEPTH_CUTS = 0x4000 | 0x40000
 
@@ -72,7 +74,32 @@ def test_two_releases_stand_side_by_side(full: Lake) -> None:
 def test_what_cannot_be_compared_is_told(full: Lake) -> None:
     with pytest.raises(SurveyError, match="no votes of model 'svm'"):
         crossmatch(full, "svm", ["dr10"])
-    with pytest.raises(SurveyError, match="no 'dr8'; valid are dr10, dr9"):
+    with pytest.raises(SurveyError, match="no 'dr8'; valid are dr9, dr10"):
         crossmatch(full, MODEL, ["dr8"])
     with pytest.raises(SurveyError, match="name a release"):
         crossmatch(full, MODEL, [])
+
+
+def test_the_counts_are_a_table_that_is_out_of_date_when_votes_change(full: Lake) -> None:
+    printed = crossmatch(full, MODEL, ["dr10"]).to_pylist()
+    stored = run_sql(full, "from crossmatches order by rank").to_pylist()
+    assert [{name: row[name] for name in printed[0]} for row in stored] == printed
+    assert {(row["release"], row["model"]) for row in stored} == {("dr10", MODEL)}
+    [partition] = full.partitions("crossmatches")
+    written = partition.path.stat().st_mtime_ns
+    assert crossmatch(full, MODEL, ["dr10"]).to_pylist() == printed
+    assert partition.path.stat().st_mtime_ns == written
+
+    assert Freshness(full).because(partition) is None
+    votes = full.partitions("votes", model=MODEL)[0]
+    good = [
+        row | {"class": "good", "is_bad": False}
+        for row in full.read("votes", dict(votes.keys)).to_pylist()
+    ]
+    full.write("votes", dict(votes.keys), pa.Table.from_pylist(good), RECORD)
+    assert Freshness(full).because(partition) == f"votes/{votes.name} has changed"
+    assert crossmatch(full, MODEL, ["dr10"]).to_pylist() != printed
+    assert Freshness(full).because(partition) is None
+    new = {"release": "dr10", "camera": "decam", "night": str(NIGHTS[0])}
+    full.remove("exposures", new)
+    assert "is gone" in str(Freshness(full).because(partition))

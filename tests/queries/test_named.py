@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from lake.errors import SurveyError
+from lake.record import Record
 from lake.store import Lake
 from queries.engine import run_sql
 from queries.merge_labels import merge_labels
@@ -93,7 +95,9 @@ def test_a_missing_table_is_named_and_counts_as_empty(lake: Lake, table: str) ->
     for name in NAMES:
         query = find_query(lake, name)
         assert contract_breaches(query, run_query(lake, name, needed(name, lake))) == []
-        reads_it = re.search(rf"(from|join)\s+{table}\b", query.sql) is not None
+        # The view of what is listed reads them for the query.
+        names = f"{table}|listed_exposures" if table == "reports" else table
+        reads_it = re.search(rf"(from|join)\s+({names})\b", query.sql) is not None
         assert missing_tables(lake, name) == ([table] if reads_it else [])
 
 
@@ -361,3 +365,34 @@ def test_breaches_of_a_contract_are_found(full: Lake) -> None:
     assert contract_breaches(query, doubled) == ['key ("release", "class") is not unique']
     wrong = rows.set_column(5, "total", rows["first_only"])
     assert any("adds_up" in breach for breach in contract_breaches(query, wrong))
+
+
+def test_what_is_listed_is_no_good_candidate_and_trains_as_none(lake: Lake) -> None:
+    """One rule for both: unsure is listed, good by an inspector is not, own lines where trusted."""
+    expnums = {"free": 1, "good": 2, "unsure": 3, "own": 4, "bad": 5, "gone": 6}
+    exposures = [{"expnum": n, "n_ccds": 1, "ccd_cuts": 0} for n in expnums.values()]
+    ccds = [{"expnum": n, "ccdnum": 1, "ccd_cuts": 0} for n in expnums.values()]
+    keys = {"release": "dr10", "camera": "decam", "night": "20140818"}
+    lake.write("exposures", keys, pa.Table.from_pylist(exposures), Record("test"))
+    lake.write("ccds", keys, pa.Table.from_pylist(ccds), Record("test"))
+    schema = pa.schema(
+        [("expnum", pa.int64()), ("is_bad", pa.bool_()), ("origin", pa.string()),
+         ("is_current", pa.bool_()), ("camera", pa.string()), ("line", pa.int32())]
+    )  # fmt: skip
+    inspected = [(2, False, None), (3, None, None)]
+    listed = [(4, True, "model m"), (5, True, None), (6, True, None)]
+    for source, said in (("inspection", inspected), ("decals", listed)):
+        lines = [
+            dict(zip(schema.names, (*row, row[0] != 6, "decam", row[0]), strict=True))
+            for row in said
+        ]
+        rows = pa.Table.from_pylist(lines, schema)
+        lake.write("reports", {"source": source}, rows, Record("test"))
+
+    def good(name: str, **parameters: str) -> list[int]:
+        found = run_query(lake, name, {"max_ebv": "", **parameters})
+        return sorted(set(found["expnum"].to_pylist()))
+
+    assert good("good_candidates") == [1, 2, 6]
+    assert good("training_sample", own_lines="true") == [1, 2, 6]
+    assert good("training_sample") == [1, 2, 4, 6]

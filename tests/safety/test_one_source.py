@@ -87,3 +87,35 @@ def test_a_class_of_the_lake_goes_all_the_way(streaked: Path, tmp_path: Path) ->
     assert f"{len(STREAKED)} added" in patch.err
     against.write_text("".join(f"{expnum} {OWN} [survey-qa: model own]\n" for expnum in STREAKED))
     assert f"{len(STREAKED)} {OWN}" in done(lake, "bad-expid", "check", against).err
+
+
+def test_an_edited_vocabulary_needs_no_list_ingested_again(golden: Path) -> None:
+    lake = golden / "lake"
+    listed = golden / "problem-own.txt"
+    listed.write_text("20140818 349005 Zebra crossing\n")
+    done(lake, "ingest", "reports", listed, "--source", "delve")
+    done(lake, "merge-labels", "--release", "dr10")
+    words = "reason = 'Zebra crossing'"
+    stored = (lake / "reports" / "source=delve" / "part-0.parquet").read_bytes()
+
+    def labelled() -> list[object]:
+        return [
+            row["class"] for row in rows(lake, f"select distinct class from labels where {words}")
+        ]
+
+    def stale() -> int:
+        status = json.loads(done(lake, "status", "--format", "json").out)
+        [labels] = [
+            row for row in status if (row["table"], row["of"]) == ("labels", "release=dr10")
+        ]
+        return int(labels["stale"])
+
+    assert (labelled(), stale()) == ([None], 0)
+    add_class(lake, "zebra crossing")
+    assert [row["classes"] for row in rows(lake, f"select classes from reports where {words}")] == [
+        [OWN]
+    ]
+    assert stale() > 0
+    done(lake, "merge-labels", "--release", "dr10")
+    assert (labelled(), stale()) == ([OWN], 0)
+    assert (lake / "reports" / "source=delve" / "part-0.parquet").read_bytes() == stored

@@ -25,10 +25,13 @@ PATCHES = [name for name in EXPECTED if name.startswith("diff ")]
 EXPORTS = [name for name in EXPECTED if name.startswith("export ")]
 #: Tables that have other names since, with the columns that have.
 RENAMED = {"holdouts": ("test_sets", {"place": "class_index"})}
-#: It asks models anew, and so writes: it goes by itself, on a lake of its own.
-EVALUATE = "evaluate"
+#: What writes into the lake goes by itself, on a lake of its own.
+WRITING = ("evaluate", "crossmatch", "consistency")
 #: It gave dr9, the last one by letters, of equal processings of two releases.
 LATEST = "query latest_processing"
+#: What inspectors are unsure of was a good candidate, though no training sample took it for good.
+CANDIDATES = "query good_candidates"
+APART = {*WRITING, LATEST, CANDIDATES}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def opened(golden_master: Path) -> Path:
     return golden_master
 
 
-@pytest.mark.parametrize("name", sorted({*EXPECTED} - {*PATCHES, *EXPORTS, EVALUATE, LATEST}))
+@pytest.mark.parametrize("name", sorted({*EXPECTED} - {*PATCHES, *EXPORTS, *APART}))
 def test_a_command_gives_the_rows_that_it_gave(
     opened: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -45,9 +48,22 @@ def test_a_command_gives_the_rows_that_it_gave(
     assert_equal(name, opened)
 
 
-def test_models_are_evaluated_as_they_were(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", WRITING)
+def test_models_are_scored_as_they_were(
+    golden: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(golden)
-    assert_equal(EVALUATE, golden)
+    assert_equal(name, golden)
+
+
+def test_good_candidates_are_those_that_nobody_is_unsure_of(opened: Path) -> None:
+    found = json.loads(done(opened / "lake", *EXPECTED[CANDIDATES]["words"]).out)
+    unsure = "source = 'inspection' and is_current and is_bad is null"
+    doubtful = rows(opened / "lake", f"select distinct expnum from reports where {unsure}")
+    gone = {row["expnum"] for row in doubtful}
+    before = [row for row in EXPECTED[CANDIDATES]["rows"] if row["expnum"] not in gone]
+    assert [row["expnum"] for row in found] == [row["expnum"] for row in before]
+    assert len(before) == len(EXPECTED[CANDIDATES]["rows"]) - 2
 
 
 def test_of_equal_processings_that_of_the_last_release_counts(opened: Path) -> None:

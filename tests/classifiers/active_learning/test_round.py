@@ -17,7 +17,10 @@ from inspector.closing import close, merge_round
 from inspector.judgement import Judgement
 from inspector.rounds import Round, load
 from lake.errors import SurveyError
+from lake.freshness import Freshness
+from lake.record import split_reference
 from lake.store import Lake
+from queries.engine import run_sql
 from queries.merge_labels import merge_labels
 from queries.named import run_query
 from tests.classifiers.conftest import CLASSES, Survey, fill_survey
@@ -83,6 +86,22 @@ def test_a_round_proposes_and_says_why(survey: Survey) -> None:
     assert {subject.class_name for subject in round.subjects} <= set(CLASSES)
     assert round.origin["model"] == "m0"
     assert round.origin["strategy"] == "entropy"
+
+
+def test_the_scores_of_a_round_are_a_table(survey: Survey) -> None:
+    stored = run_sql(survey.lake, "from selections where round = 'm0-1' order by place").to_pylist()
+    round = load(survey.lake, "m0-1")
+    assert [(row["expnum"], row["why"]) for row in stored] == [
+        (subject.expnum, subject.why) for subject in round.subjects
+    ]
+    scores = [row["score"] for row in stored]
+    assert scores == sorted(scores, reverse=True) and scores[0] > 0
+    [partition] = survey.lake.partitions("selections")
+    record = partition.record()
+    assert record is not None and record.settings["strategy"] == "entropy"
+    kinds = {split_reference(reference)[0] for reference in record.inputs}
+    assert kinds == {"model", "table"}
+    assert Freshness(survey.lake).because(partition) is None
 
 
 def test_only_what_people_were_sure_of_trains(

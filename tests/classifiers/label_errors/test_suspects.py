@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifiers.label_errors.suspects import Suspects, contradictions, options_of_model, rank
+from classifiers.label_errors.suspects import (
+    Suspects,
+    contradictions,
+    find_label_errors,
+    options_of_model,
+    rank,
+)
 from classifiers.sample.features import Features
 from classifiers.train import train
 from lake.errors import SurveyError
+from lake.freshness import Freshness
 from lake.record import Record
 from lake.store import Lake
 from tests.classifiers.conftest import CLASSES, MakeSurvey, Survey, fill_survey
@@ -156,6 +163,29 @@ def test_the_same_seed_gives_the_same_list(
     fewer = rank(flipped[0].lake, TOY, n=2)
     assert fewer.rows.equals(found.rows.slice(0, 2))
     assert fewer.counts.equals(found.counts)
+
+
+def test_label_errors_are_a_table_that_is_out_of_date_when_labels_change(
+    flipped: tuple[Survey, set[int]], found: Suspects
+) -> None:
+    lake = flipped[0].lake
+    for _ in range(2):
+        kept = find_label_errors(lake, TOY)
+        assert kept.rows.equals(found.rows)
+        assert kept.counts.equals(found.counts)
+        assert (kept.n_judged, kept.n_missing) == (found.n_judged, found.n_missing)
+    [partition] = lake.partitions("label_errors")
+    written = partition.path.stat().st_mtime_ns
+    find_label_errors(lake, TOY)
+    assert partition.path.stat().st_mtime_ns == written
+    assert Freshness(lake).because(partition) is None
+    labels = lake.partitions("labels")[0]
+    before, record = lake.read("labels", dict(labels.keys)), Record("merge-labels")
+    lake.write("labels", dict(labels.keys), before.slice(1).replace_schema_metadata(), record)
+    try:
+        assert Freshness(lake).because(partition) == f"labels/{labels.name} has changed"
+    finally:
+        lake.write("labels", dict(labels.keys), before.replace_schema_metadata(), record)
 
 
 def test_vectors_that_say_nothing_contradict_nothing_strongly(make_survey: MakeSurvey) -> None:
