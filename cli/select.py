@@ -149,12 +149,12 @@ def choose(
 
     `options` are those of `classifiers.active_learning.select.select`.
     """
-    from inspector.rounds import freeze, located
+    from inspector.rounds import freeze_rows
 
     selection = _selected(lake, model, count, options or {})
-    rows = [row | {"ccdnum": row["ccdnum"] if ccds else 0} for row in selection.rows.to_pylist()]
     origin = {"model": model, "select": count, "release": release, "strategy": selection.strategy}
-    round = freeze(lake, name, located(lake, rows, release), {**origin, **(options or {})})
+    origin |= options or {}
+    round = freeze_rows(lake, name, selection.subjects(ccds), origin)
     say(f"round {name}: {len(round.subjects):,} frozen")
     return selection, round
 

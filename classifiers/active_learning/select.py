@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,10 @@ class Selection:
     strategy: str
     rows: pa.Table
     counts: Counts
+
+    def subjects(self, ccds: bool = False) -> list[dict[str, Any]]:
+        """Return what to look at as `inspector.rounds` takes it: exposures, or the CCD of each."""
+        return [{**row, "ccdnum": row["ccdnum"] if ccds else 0} for row in self.rows.to_pylist()]
 
 
 def select(

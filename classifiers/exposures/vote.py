@@ -105,16 +105,12 @@ def _judged(
     if not nights:
         return
     assert model.judge is not None
-    chances, is_novel = model.judge.judge(
-        np.concatenate([one.described.vectors for one in nights])
-    )
+    chances, is_novel = model.judge.judge(np.concatenate([one.described.vectors for one in nights]))
     start = 0
     for one in nights:
         mine = slice(start, start + len(one.described.expnum))
         start = mine.stop
-        yield _votes(
-            model, one, chances[mine], is_novel[mine], min_probability, min_fraction
-        )
+        yield _votes(model, one, chances[mine], is_novel[mine], min_probability, min_fraction)
 
 
 def _votes(

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from classifiers.estimators import registry as estimators
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.exposures import classifier as judge
 from classifiers.exposures.features import focal_plane_cells, summarise, summarise_classes
 from classifiers.predict import predict
@@ -140,7 +141,9 @@ def test_what_only_the_whole_exposure_shows_is_found(
     monkeypatch.setattr(estimators, "TREES", 20)
     right = {}
     for name, embedders in (("ccds", ["toy"]), ("both", ["toy", "focal-plane-toy"])):
-        held_out = train(survey.lake, embedders, name, classifier="knn", judge=True).held_out
+        held_out = train(
+            survey.lake, embedders, name, classifier=ClassifierSpec("knn"), judge=True
+        ).held_out
         predict(survey.lake, name)
         vote(survey.lake, name, rule="learned")
         judged = true = np.zeros(0, str)
