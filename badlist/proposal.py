@@ -9,9 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from badlist.decisions import CONFIRMS
-from badlist.diff import Addition
-from badlist.format import NO_REASON, Key, ListLine, duplicates, fits_expnum, read_bad_list
+from badlist.diff import Addition, ListDiff, make_diff
+from badlist.format import (
+    NO_REASON,
+    Key,
+    ListLine,
+    duplicates,
+    fits_expnum,
+    format_key,
+    read_bad_list,
+)
 from lake import cameras
 from lake.cameras import ccd_name, ccd_number
 from lake.errors import SurveyError
@@ -24,6 +34,67 @@ from lake.vocabulary import Vocabulary, fold
 from queries.engine import connect
 from queries.files import has_files
 from queries.reports import read_reports
+
+
+def propose(
+    lake: Lake | None,
+    against: Path,
+    *,
+    model: str | None = None,
+    inspections: str | None = None,
+    reports: str | None = None,
+    agree: Agree | None = None,
+    reasons: Sequence[str] = (),
+    collapse: bool = False,
+    ccd_probability: float | None = None,
+    retract_good: bool = False,
+    retract: Sequence[str] = (),
+    heading: str | None = None,
+    camera: str = "decam",
+    stale_ok: bool = False,
+) -> ListDiff:
+    """Return the change to a list by what a model, a round or a list says; writes nothing.
+
+    Parameters
+    ----------
+    lake : None where nothing but `retract` is asked for.
+    against : the list as it stands.
+    model, inspections, reports : what adds to it, one of them at most, see `additions_from_votes`,
+        `additions_from_inspections` and `additions_from_reports`.
+    retract_good : comment out the lines of what the inspectors call good.
+    retract : lines to comment out, ``EXPNUM`` or ``EXPNUM-CCD``.
+    heading : comment above the additions; None for date and origin.
+
+    Raises
+    ------
+    SurveyError : no source and nothing to retract, several sources, a list that cannot be read, or
+        as the functions above.
+    """
+    sources = [name for name in (model, inspections, reports) if name is not None]
+    if len(sources) > 1 or not (sources or retract):
+        raise SurveyError("name a model, a round of inspection or a list, or a line to retract")
+    cameras.camera(camera)
+    bad_list = read_bad_list(against)
+    additions: list[Addition] = []
+    good: list[Key] = []
+    origin = ""
+    if sources:
+        assert lake is not None
+        if model is not None:
+            additions = additions_from_votes(lake, model, ccd_probability, camera, stale_ok)
+            origin = f"model {model}"
+        elif inspections is not None:
+            additions = additions_from_inspections(lake, inspections, agree, camera)
+            merged_by = merging_rule(lake, inspections)
+            counted = f"bad by {agree or 'any'} of the inspectors"
+            said = f"merged by {merged_by}" if merged_by and agree is None else counted
+            origin = f"inspections of {inspections}, {said}"
+            if retract_good:
+                good = good_by_inspections(lake, inspections, agree, camera)
+        elif reports is not None:
+            additions = additions_from_reports(lake, reports, reasons, collapse, camera)
+            origin = f"{reports} list" + (f": {', '.join(reasons)}" if reasons else "")
+    return make_diff(bad_list, against, additions, retract, good, heading, origin, camera)
 
 
 def additions_from_inspections(
@@ -241,6 +312,27 @@ class CheckReport:
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     unknown_names: list[tuple[int, Key]] = field(default_factory=list)
     unknown_keys: list[tuple[int, Key]] | None = None
+
+    def findings(self) -> pa.Table:
+        """Return a row for everything to look at: line, key, finding."""
+        rows: list[tuple[int, str, str]] = []
+        rows += [
+            (number, text.strip(), f"skipped by the reader: {why}")
+            for number, text, why in self.skipped
+        ]
+        for key, lines in self.duplicates:
+            others = ", ".join(str(line) for line in lines[:-1])
+            rows.append((lines[-1], format_key(key), f"listed before on line {others}"))
+        for key, line, whole in self.whole_and_ccd:
+            rows.append((line, format_key(key), f"its exposure is listed whole on line {whole}"))
+        for line, key in self.unknown_names:
+            rows.append((line, format_key(key), "the camera has no such CCD"))
+        for line, key in self.unknown_keys or ():
+            rows.append((line, format_key(key), "no CCD table knows it"))
+        schema = pa.schema([("line", pa.int64()), ("key", pa.string()), ("finding", pa.string())])
+        return pa.Table.from_pylist(
+            [dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema
+        )
 
 
 def check(

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from sklearn.pipeline import Pipeline
 
 from classifiers.active_learning.rounds import merged_rounds, same_nights
 from classifiers.estimators import registry as estimators
 from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.exposures.classifier import exposure_classifier_scores, train_exposure_classifier
 from classifiers.model import Model, save_model
 from classifiers.registry.card import model_card
-from classifiers.sample.class_weight import NONE
-from classifiers.sample.class_weight import parse as parse_class_weight
-from classifiers.sample.features import Features
+from classifiers.sample.features import Features, as_features
 from classifiers.sample.sample import Sample, read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import Scores, held_out_scores
 from classifiers.validation.search import Search, check_search, find_settings
-from classifiers.validation.splits import SPLITS, split_by_group
+from classifiers.validation.splits import SplitSpec, split_by_group
 from classifiers.validation.test_set import IMAGE, keep_test_set, predicted_rows
 from lake.errors import SurveyError
 from lake.model_files import model_folder, stored_identity
 from lake.paths import MODEL_FILE
 from lake.progress import TitledProgress, ticker
 from lake.store import Lake
-
-#: How settings are found: the default ones are taken, or `classifiers.validation.search`.
-SEARCHES = ("none", "halving")
-#: Settings that a search draws unless told otherwise.
-CANDIDATES = 200
 
 
 @dataclass(frozen=True)
@@ -59,28 +53,16 @@ class TrainSummary:
 
 def train(
     lake: Lake,
-    embedders: str | Sequence[str],
+    features: Features | str | Sequence[str],
     model: str,
     *,
-    release: str | None = None,
-    sources: Sequence[str] = (),
-    seed: int = 0,
-    search: str = "none",
-    candidates: int = CANDIDATES,
-    workers: int | None = None,
-    test_fraction: float = 0.3,
-    split: str = "night",
-    held_out_like: str | None = None,
-    classifier: str = "knn",
-    good: int = 10_000,
-    max_ebv: float = 0.04,
-    min_probability: float = 0.9,
-    nights: Sequence[str] | None = None,
-    context: str | None = None,
-    columns: Sequence[str] = (),
-    class_weight: str = NONE,
+    sample: SampleSpec = SampleSpec(),
+    split: SplitSpec = SplitSpec(),
+    classifier: ClassifierSpec = ClassifierSpec(),
     exposure_classifier: bool | None = None,
-    trust_own_lines: bool = False,
+    min_probability: float = 0.9,
+    seed: int = 0,
+    workers: int | None = None,
     force: bool = False,
     progress: TitledProgress | None = None,
 ) -> TrainSummary:
@@ -91,22 +73,17 @@ def train(
 
     Parameters
     ----------
-    release, sources, good, max_ebv, nights, trust_own_lines : the sample, see `read_sample`.
-    seed : decides sample, split and fit; the same seed gives the same model bit for bit.
-    embedders, context, columns : the inputs, see `inputs.features.Features`; no context means
-        what suits the classifier (`estimators.CONTEXT`).
-    classifier : ``knn``, the paper's, or another of `estimators.CLASSIFIERS`.
+    features : what is learned from; names of embedders alone stand for their vectors in the
+        context that suits the classifier.
+    sample : the labelled CCDs (section 2.4).
+    split : what is held out. What the paper does, ``image``, is scored beside it.
+    classifier : which one, and how its settings are found (section 3.1).
     exposure_classifier : whether to classify whole exposures too
         (`classifiers.exposures.classifier`); None for what suits the classifier: ``two-step`` does.
-    search : ``none`` for the default settings, the paper's; ``halving`` to find better ones of
-        `candidates` on the side that is learned from (`classifiers.validation.search`), over
-        `workers` processes.
-    class_weight : how much each class counts, see `classifiers.sample.class_weight`.
-    test_fraction : share of the sample that is held out.
-    held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
-        scores before and after a round of inspection are of the same nights.
-    split : what is kept on one side: ``night``, ``exposure`` or ``image``.
-    min_probability : the cut at which scores are given beside those of all predictions.
+    min_probability : the cut at which scores are given beside those of all predictions; 0.9 as in
+        section 3.2.
+    seed : decides sample, split and fit; the same seed gives the same model bit for bit.
+    workers : processes of a search; the cores that there are when None.
     force : replace a model of that name.
 
     Raises
@@ -116,44 +93,40 @@ def train(
     """
     # What ends it is better known before the work.
     _check_free(lake, model, force)
-    _check(search, split, classifier, test_fraction, min_probability)
-    parse_class_weight(class_weight)
-    if search != "none":
-        check_search(classifier, candidates, workers)
-    names = (embedders,) if isinstance(embedders, str) else tuple(embedders)
-    features = Features(names, context or estimators.CONTEXT[classifier], tuple(columns))
+    if not 0 <= min_probability <= 1:
+        raise SurveyError(f"probability {min_probability}: give one from 0 to 1")
+    if classifier.is_searched:
+        check_search(classifier.name, classifier.candidates, workers)
+    features = as_features(features, classifier.context)
     tick = ticker(4, None if progress is None else partial(progress, title="training"))
-    drawn: dict[str, Any] = {"sources": list(sources), "good": good, "max_ebv": max_ebv}
-    drawn["nights"] = None if nights is None else list(nights)
-    if trust_own_lines:
-        drawn["trust_own_lines"] = True
-    sample = read_sample(lake, features, release=release, seed=seed, **drawn)
+    labelled = read_sample(lake, features, sample, seed=seed)
     tick()
-    if held_out_like is None:
-        held_out = split_by_group(sample, split, test_fraction, seed)
+    if split.held_out_like is None:
+        held_out = split_by_group(labelled, split.by, split.test_fraction, seed)
     else:
-        split, held_out = "night", same_nights(lake, sample, held_out_like)
-    learn, test = sample.take(~held_out), sample.take(held_out)
+        split = replace(split, by="night")
+        held_out = same_nights(lake, labelled, str(split.held_out_like))
+    learn, test = labelled.take(~held_out), labelled.take(held_out)
     found = None
-    if search != "none":
+    if classifier.is_searched:
         found = find_settings(
             lake,
             learn,
             model,
-            classifier,
-            class_weight=class_weight,
-            candidates=candidates,
+            classifier.name,
+            class_weight=classifier.class_weight,
+            candidates=classifier.candidates,
             seed=seed,
             workers=workers,
             progress=progress,
         )
-    settings = None if found is None else found.settings
+        classifier = replace(classifier, search="none", settings=found.settings)
 
     def fit(part: Sample) -> Pipeline:
-        return fit_part(part, classifier, seed, settings, class_weight)
+        return fit_part(part, classifier.name, seed, classifier.settings, classifier.class_weight)
 
     estimator = fit(learn)
-    good_first = classifier in estimators.GOOD_FIRST
+    good_first = classifier.name in estimators.GOOD_FIRST
     exposures = None
     if good_first if exposure_classifier is None else exposure_classifier:
         exposures = train_exposure_classifier(lake, learn, fit, seed)
@@ -161,21 +134,19 @@ def train(
     cuts = sorted({0.0, min_probability})
     scores = held_out_scores(test, predict_proba(estimator, test), cuts, good_first)
     tick()
-    at_random = split_by_group(sample, IMAGE, test_fraction, seed)
-    image_test = sample.take(at_random)
-    image_probabilities = predict_proba(fit(sample.take(~at_random)), image_test)
+    at_random = split_by_group(labelled, IMAGE, split.test_fraction, seed)
+    image_test = labelled.take(at_random)
+    image_probabilities = predict_proba(fit(labelled.take(~at_random)), image_test)
     image_scores = held_out_scores(image_test, image_probabilities, cuts, good_first)
     tick()
     card = model_card(
-        sample,
+        labelled,
         held_out,
         estimator,
-        {split: scores, IMAGE: image_scores},
-        drawn=drawn,
+        {split.by: scores, IMAGE: image_scores},
+        drawn=sample,
         split=split,
-        test_fraction=test_fraction,
         classifier=classifier,
-        class_weight=class_weight,
         seed=seed,
         found=found,
     )
@@ -185,7 +156,7 @@ def train(
     card["rounds"] = merged_rounds(lake)
     former = stored_identity(lake, model)
     beside = None
-    if split != IMAGE:
+    if split.by != IMAGE:
         beside = predicted_rows(IMAGE, image_test, image_probabilities, good_first)
     saved = save_model(
         lake,
@@ -199,10 +170,10 @@ def train(
         model=saved,
         n_train=len(learn),
         n_test=len(test),
-        n_missing=sample.n_missing,
+        n_missing=labelled.n_missing,
         scores=scores,
         image_scores=image_scores,
-        held_out=tuple(sample.nights_of(held_out)),
+        held_out=tuple(labelled.nights_of(held_out)),
         found=found,
         outdated=_hanging(lake, model) if former not in (None, saved.identity) else (),
     )
@@ -224,19 +195,3 @@ def _hanging(lake: Lake, model: str) -> tuple[tuple[str, int], ...]:
     """Return, by table, how many partitions were made by a model."""
     counts = [(name, len(lake.partitions(name, model=model))) for name in ("predictions", "votes")]
     return tuple((name, count) for name, count in counts if count)
-
-
-def _check(
-    search: str, split: str, classifier: str, test_fraction: float, min_probability: float
-) -> None:
-    for option, value, known in (
-        ("--search", search, SEARCHES),
-        ("--split", split, SPLITS),
-        ("--classifier", classifier, estimators.CLASSIFIERS),
-    ):
-        if value not in known:
-            raise SurveyError(f"{option} {value!r}: choose one of {', '.join(known)}")
-    if not 0 < test_fraction < 1:
-        raise SurveyError(f"--test-fraction {test_fraction}: give a share between 0 and 1")
-    if not 0 <= min_probability <= 1:
-        raise SurveyError(f"--min-probability {min_probability}: give a probability from 0 to 1")

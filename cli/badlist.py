@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.output import FormatOption, OutputOption, emit, plain_output, rows_output, write_bytes
 from cli.session import say, session
-from lake import cameras
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from badlist.diff import Addition
-    from badlist.format import Key
-    from badlist.proposal import CheckReport
-    from lake.store import Lake
-    from lake.verdicts import Agree
-
 
 CameraOption = Annotated[str, typer.Option(help="Camera whose exposures the list names.")]
 
@@ -108,8 +97,8 @@ def diff(
     A line that is added says its class and where it comes from, `Wonky \[survey-qa: model M, 62 of
     62 CCDs]`, so that no model ever learns from it as from a person's word.
     """
-    from badlist.diff import make_diff
-    from badlist.format import format_key, read_bad_list
+    from badlist.format import format_key
+    from badlist.proposal import propose
 
     sources = [name for name in (model, inspections, reports) if name is not None]
     if len(sources) > 1 or (not sources and not retract):
@@ -125,32 +114,32 @@ def diff(
     for what, is_so in misplaced.items():
         if is_so:
             raise typer.BadParameter(what)
-    cameras.camera(camera)
     # The list is changed by who applies the patch, never by this command.
     target = None if output is None else plain_output(context, output, [against])
-    bad_list = read_bad_list(against)
-    rule: Agree | None = None if agree is None else agree.value
-    additions: list[Addition] = []
-    origin = ""
-    if sources:
-        additions, origin = _additions(
-            session(context).lake(),
-            model,
-            inspections,
-            reports,
-            rule,
-            reason or [],
-            collapse,
-            ccd_probability,
-            camera,
-            stale_ok,
-        )
-    good: list[Key] = []
-    if retract_good and inspections is not None:
-        from badlist.proposal import good_by_inspections
+    change = propose(
+        session(context).lake() if sources else None,
+        against,
+        model=model,
+        inspections=inspections,
+        reports=reports,
+        agree=None if agree is None else agree.value,
+        reasons=reason or (),
+        collapse=collapse,
+        ccd_probability=ccd_probability,
+        retract_good=retract_good,
+        retract=retract or (),
+        heading=heading,
+        camera=camera,
+        stale_ok=stale_ok,
+    )
+    if inspections is not None and agree is not None:
+        from badlist.proposal import merging_rule
 
-        good = good_by_inspections(session(context).lake(), inspections, rule, camera)
-    change = make_diff(bad_list, against, additions, retract or (), good, heading, origin, camera)
+        if (rule := merging_rule(session(context).lake(), inspections)) is not None:
+            say(
+                f"round {inspections} was merged by {rule}; --agree {agree} counts its inspectors' "
+                "verdicts anew"
+            )
     write_bytes(change.patch, target)
     say(
         f"{against}: {len(change.added):,} added, {len(change.retracted):,} retracted, "
@@ -160,40 +149,6 @@ def diff(
         say(f"  note: {format_key(addition.key)} is commented out in the list, and added again")
     for key in change.already_retracted:
         say(f"  note: {format_key(key)} is commented out already")
-
-
-def _additions(
-    lake: Lake,
-    model: str | None,
-    inspections: str | None,
-    reports: str | None,
-    agree: Agree | None,
-    reasons: list[str],
-    collapse: bool,
-    ccd_probability: float | None,
-    camera: str,
-    stale_ok: bool,
-) -> tuple[list[Addition], str]:
-    """Return what the source asked for adds, and its name for the heading."""
-    from badlist import proposal as bad_expid
-
-    if model is not None:
-        found = bad_expid.additions_from_votes(lake, model, ccd_probability, camera, stale_ok)
-        return found, f"model {model}"
-    if inspections is not None:
-        found = bad_expid.additions_from_inspections(lake, inspections, agree, camera)
-        merged_by = bad_expid.merging_rule(lake, inspections)
-        if merged_by is not None and agree is None:
-            return found, f"inspections of {inspections}, merged by {merged_by}"
-        if merged_by is not None:
-            say(
-                f"round {inspections} was merged by {merged_by}; --agree {agree} counts its "
-                "inspectors' verdicts anew"
-            )
-        return found, f"inspections of {inspections}, bad by {agree or 'any'} of the inspectors"
-    assert reports is not None
-    found = bad_expid.additions_from_reports(lake, reports, reasons, collapse, camera)
-    return found, f"{reports} list" + (f": {', '.join(reasons)}" if reasons else "")
 
 
 def check(
@@ -229,33 +184,10 @@ def check(
         say(f"  of them written by this program: {', '.join(origins)}")
     if report.unknown_keys is None:
         say("no CCD table in the lake: not checked whether the exposures exist")
-    findings = _findings(report)
+    findings = report.findings()
     if findings.num_rows or form is not None or output is not None:
         emit(findings, form, target, title="to look at")
     else:
         say("nothing to mend")
     if strict and findings.num_rows:
         raise typer.Exit(1)
-
-
-def _findings(report: CheckReport) -> pa.Table:
-    import pyarrow as pa
-
-    from badlist.format import format_key
-
-    rows: list[tuple[int, str, str]] = []
-    rows += [(n, text.strip(), f"skipped by the reader: {why}") for n, text, why in report.skipped]
-    for key, lines in report.duplicates:
-        others = ", ".join(str(line) for line in lines[:-1])
-        rows.append((lines[-1], format_key(key), f"listed before on line {others}"))
-    for key, line, whole in report.whole_and_ccd:
-        rows.append((line, format_key(key), f"its exposure is listed whole on line {whole}"))
-    for line, key in report.unknown_names:
-        rows.append((line, format_key(key), "the camera has no such CCD"))
-    for line, key in report.unknown_keys or ():
-        rows.append((line, format_key(key), "no CCD table knows it"))
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), ()]
-    kinds = (("line", pa.int64()), ("key", pa.string()), ("finding", pa.string()))
-    return pa.table(
-        {name: pa.array(values, kind) for (name, kind), values in zip(kinds, columns, strict=True)}
-    )

@@ -111,8 +111,10 @@ def compare(
     saved: `survey-qa train` makes one of what does best.
     """
     from classifiers.estimators.registry import CLASSIFIERS
+    from classifiers.sample.spec import SampleSpec
     from classifiers.validation.compare import compare as run
     from classifiers.validation.compare import contender_of, contenders_of
+    from classifiers.validation.splits import SplitSpec
 
     target = rows_output(context, output, form)
     lake = session(context).lake()
@@ -128,14 +130,8 @@ def compare(
         result = run(
             lake,
             contenders,
-            release=release,
-            sources=source or (),
-            nights=partition,
-            split=split.value,
-            test_fraction=test_fraction,
-            good=good,
-            max_ebv=max_ebv,
-            trust_own_lines=trust_own_lines,
+            sample=SampleSpec(release, source or (), partition, good, max_ebv, trust_own_lines),
+            split=SplitSpec(split.value, test_fraction),
             min_probability=min_probability,
             n_seeds=seeds,
             seed=seed,

@@ -42,21 +42,9 @@ def schema(
     output: OutputOption = None,
 ) -> None:
     """Columns of every table: type, unit, meaning."""
-    import pyarrow as pa
+    from lake.tables import describe_columns
 
-    from lake.tables import TABLES, table
-
-    target = rows_output(context, output, form)
-    rows = []
-    for declared in [table(name)] if name else TABLES.values():
-        keys = [(key, "string", "", "partition key") for key in declared.partition]
-        columns = [(c.name, str(c.type), c.unit, c.meaning) for c in declared.columns]
-        for column, kind, unit, meaning in keys + columns:
-            key = column in declared.partition + declared.key
-            rows.append((declared.name, column, kind, unit, key, meaning))
-    names = ("table", "column", "type", "unit", "key", "meaning")
-    columns_of_rows = list(zip(*rows, strict=True))
-    emit(pa.table(dict(zip(names, map(list, columns_of_rows), strict=True))), form, target)
+    emit(describe_columns(name), form, rows_output(context, output, form))
 
 
 def sql(

@@ -112,12 +112,13 @@ def _embed(lake: Lake, survey: SimulatedSurvey) -> None:
 
 def _judge(lake: Lake, model: str, classifier: str, rule: str) -> tuple[str, ...]:
     """Train on some nights, judge the others, and return those."""
+    from classifiers.estimators.spec import ClassifierSpec
     from classifiers.predict import predict
     from classifiers.train import train
     from classifiers.vote import vote
 
     _command("train", "--embedder", EMBEDDER, "--model", model, "--classifier", classifier)
-    trained = train(lake, EMBEDDER, model, classifier=classifier, force=True)
+    trained = train(lake, EMBEDDER, model, classifier=ClassifierSpec(classifier), force=True)
     held_out = tuple(night.split("/")[-1] for night in trained.held_out)
     nights = [f"night={night}" for night in held_out]
     options = [word for night in nights for word in ("--partition", night)]
@@ -167,16 +168,13 @@ def _report(scores: dict[str, ExposureScores], held_out: tuple[str, ...]) -> Non
 
 
 def _diff(lake: Lake, bad_list: Path) -> None:
-    from badlist.diff import make_diff
-    from badlist.format import read_bad_list
-    from badlist.proposal import additions_from_votes
+    from badlist.proposal import propose
 
     model = MODELS[0][0]
     _command(
         "bad-expid", "diff", "--model", model, "--ccd-probability", CCD_PROBABILITY[model],
         "--against", bad_list,
     )  # fmt: skip
-    additions = additions_from_votes(lake, model, CCD_PROBABILITY[model])
-    change = make_diff(read_bad_list(bad_list), bad_list, additions, origin=f"model {model}")
+    change = propose(lake, bad_list, model=model, ccd_probability=CCD_PROBABILITY[model])
     print(change.patch.decode(), end="")
     print(f"  {len(change.added)} added, {len(change.already_listed)} listed already")

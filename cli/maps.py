@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,6 @@ from cli.session import LARGEST_SEED, progress, say, session
 from lake.errors import SurveyError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from lake.store import Lake
 
 Method = StrEnum("Method", ["tsne", "umap"])
@@ -57,7 +56,7 @@ def map_(
 
     Machine formats give the classes; `survey-qa query clusters` gives the clusters.
     """
-    from classifiers.maps.maps import SHOWN_CLUSTER, map_embeddings
+    from classifiers.maps.maps import SHOWN_CLUSTER, large_clusters, map_embeddings
     from classifiers.sample.features import Features
 
     folder = folder_output(context, output)
@@ -83,7 +82,7 @@ def map_(
         say(f"{found.n_unusable:,} more were drawn and have no usable vector")
     emit(found.classes(), form, title="silhouette by class: 1 apart, 0 mixed")
     if form in (None, Format.table):
-        clusters, n_in_none = _clusters(lake, found.embedder, found.method, SHOWN_CLUSTER)
+        clusters, n_in_none = large_clusters(lake, found)
         emit(
             clusters,
             title=f"{clusters.num_rows} clusters of more than {SHOWN_CLUSTER} CCDs; "
@@ -144,7 +143,9 @@ def label_errors(
     target = rows_output(context, output, form)
     lake = session(context).lake()
     if round_name is not None:
-        _check_free(lake, round_name)
+        from inspector.rounds import check_free
+
+        check_free(lake, round_name)
     options = _judge(lake, embedder, model, classifier, source, release, seed)
     with progress("judging", "parts of the nights") as shown:
         found = find_label_errors(lake, n=number, by=by.value, progress=shown.update, **options)
@@ -161,55 +162,18 @@ def label_errors(
     if found.n_missing:
         say(f"{found.n_missing:,} labelled CCDs have no usable vector")
     if round_name is not None:
-        _freeze(lake, round_name, found.rows, options)
+        from inspector.rounds import freeze_rows
+
+        round = freeze_rows(lake, round_name, found.subjects(), found.origin)
+        say(
+            f"round {round_name}: {len(round.subjects):,} frozen; `survey-qa inspect --round "
+            f"{round_name} --images FOLDER` opens it"
+        )
     if (form is None or form is Format.table) and target is None:
         shown_columns = ["expnum", "ccdnum", "label", "suggested", "p_suggested", "confident"]
         emit(found.rows.select([*shown_columns, "agree", "why"]), form, title="suspected labels")
     else:
         emit(found.rows, form, target)
-
-
-def _clusters(lake: Lake, embedder: str, method: str, more_than: int) -> tuple[pa.Table, int]:
-    """Return one row for each cluster with its make-up, and how many CCDs are in none at all."""
-    import pyarrow as pa
-
-    from classifiers.maps.maps import NOISE
-    from queries.named import run_query
-
-    parameters = {"embedder": embedder, "method": method}
-    rows = run_query(lake, "clusters", parameters).to_pylist()
-    n_in_none = next((row["n_ccds"] for row in rows if row["cluster"] == NOISE), 0)
-    clusters: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        if row["cluster"] == NOISE or row["n_ccds"] <= more_than:
-            continue
-        one = clusters.setdefault(
-            row["cluster"],
-            {
-                "cluster": row["cluster"],
-                "ccds": row["n_ccds"],
-                "labelled": row["n_labelled"],
-                "class": None,
-                "purity": None,
-                "make_up": [],
-            },
-        )
-        if row["class"] is not None:
-            # The largest share comes first.
-            if one["class"] is None:
-                one["class"], one["purity"] = row["class"], row["share"]
-            one["make_up"].append(f"{row['class']} {row['n']}")
-    schema = pa.schema(
-        [
-            ("cluster", pa.int32()),
-            ("ccds", pa.int64()),
-            ("labelled", pa.int64()),
-            ("class", pa.string()),
-            ("purity", pa.float64()),
-            ("make_up", pa.list_(pa.string())),
-        ]
-    )
-    return pa.Table.from_pylist(list(clusters.values()), schema=schema), n_in_none
 
 
 def _judge(
@@ -222,56 +186,24 @@ def _judge(
     seed: int | None,
 ) -> dict[str, Any]:
     """Return the arguments of `rank` that say by what labels are judged."""
-    from classifiers.estimators.registry import CONTEXT
-    from classifiers.label_errors.suspects import options_of_model
+    from classifiers.estimators.spec import ClassifierSpec
     from classifiers.sample.features import Features
+    from classifiers.sample.spec import SampleSpec
+    from lake.model_files import read_card
 
     if (embedder is None) == (model is None):
         raise SurveyError("give --embedder, or --model to judge as a model does")
     if model is not None:
         if classifier is not None or source:
             raise SurveyError("--classifier and --source go with --embedder: a model has its own")
-        options = options_of_model(lake, model)
-        given = {"release": release, "seed": seed}
-        return options | {name: value for name, value in given.items() if value is not None}
+        own = SampleSpec.from_card(read_card(lake, model))
+        sample = own if release is None else replace(own, release=release)
+        return {"model": model, "sample": sample, "seed": seed}
     assert embedder is not None
-    name = "knn" if classifier is None else classifier.value
+    spec = ClassifierSpec("knn" if classifier is None else classifier.value)
     return {
-        "features": Features(tuple(embedder), CONTEXT[name]),
-        "classifier": name,
-        "sources": source or (),
-        "release": release,
-        "seed": seed or 0,
+        "features": Features(tuple(embedder), spec.context),
+        "sample": SampleSpec(release, source or ()),
+        "classifier": spec,
+        "seed": seed,
     }
-
-
-def _check_free(lake: Lake, name: str) -> None:
-    from inspector.rounds import round_names
-    from lake.paths import check_name
-
-    if check_name("round", name) in round_names(lake):
-        raise SurveyError(
-            f"round {name} exists and is frozen: `survey-qa inspect --round {name}` opens it; give "
-            "a new round another name"
-        )
-
-
-def _freeze(lake: Lake, name: str, rows: pa.Table, options: dict[str, Any]) -> None:
-    from inspector.rounds import freeze, located
-
-    proposed = [
-        {**row, "class": row["suggested"], "probability": row["p_suggested"]}
-        for row in rows.to_pylist()
-    ]
-    origin = {
-        "label_errors": options["classifier"],
-        "embedders": list(options["features"].embedders),
-        "release": options["release"],
-        "seed": options["seed"],
-    }
-    subjects = located(lake, proposed, options["release"])
-    freeze(lake, name, subjects, origin)
-    say(
-        f"round {name}: {len(subjects):,} frozen; `survey-qa inspect --round {name} --images "
-        "FOLDER` opens it"
-    )

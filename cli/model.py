@@ -140,34 +140,30 @@ def train(
     A model of that name is replaced only with --force; what it predicted and voted then counts as
     out of date. Lines that this program wrote into a list are no labels.
     """
+    from classifiers.estimators.spec import ClassifierSpec
+    from classifiers.sample.features import Features
+    from classifiers.sample.spec import SampleSpec
     from classifiers.train import train as learn
+    from classifiers.validation.splits import SplitSpec
     from classifiers.validation.tables import score_table
 
     target = rows_output(context, output, form)
+    spec = ClassifierSpec(classifier.value, search.value, candidates, class_weight)
+    names = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
     with progress("training", "steps") as shown:
         summary = learn(
             session(context).lake(),
-            embedder,
+            Features(
+                tuple(embedder), vector_context.value if vector_context else spec.context, names
+            ),
             model,
-            release=release,
-            sources=source or (),
-            nights=partition,
-            classifier=classifier.value,
-            context=vector_context.value if vector_context else None,
+            sample=SampleSpec(release, source or (), partition, good, max_ebv, trust_own_lines),
+            split=SplitSpec(split.value, test_fraction, held_out_like),
+            classifier=spec,
             exposure_classifier=exposure_classifier,
-            columns=[name.strip() for name in (columns or "").split(",") if name.strip()],
-            class_weight=class_weight,
-            split=split.value,
-            test_fraction=test_fraction,
-            held_out_like=held_out_like,
-            good=good,
-            max_ebv=max_ebv,
             min_probability=min_probability,
-            search=search.value,
-            candidates=candidates,
-            workers=workers,
             seed=seed,
-            trust_own_lines=trust_own_lines,
+            workers=workers,
             force=force,
             progress=shown.update,
         )

@@ -184,14 +184,12 @@ def _writable(schema: pa.Schema, form: Format) -> pa.Schema:
     """Return `schema` with names that differ; raises `SurveyError` for types that `form` lacks."""
     import pyarrow as pa
 
+    from queries.frames import with_distinct_names
+
     for column in schema:
         if pa.types.is_interval(column.type):
             raise SurveyError(f"column {column.name} is an interval: cast it to varchar")
-    names: list[str] = []
-    for name in schema.names:
-        numbered = (f"{name}_{number}" for number in itertools.count(1))
-        names.append(name if name not in names else next(n for n in numbered if n not in names))
-    schema = pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+    schema = with_distinct_names(schema)
     if form in (Format.csv, Format.parquet):
         write = _write_csv if form is Format.csv else _write_parquet
         for column in schema:

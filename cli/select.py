@@ -153,10 +153,9 @@ def choose(
     from inspector.rounds import freeze, located
 
     selection = _selected(lake, model, count, options or {})
-    rows = [row | {"ccdnum": row["ccdnum"] if ccds else 0} for row in selection.rows.to_pylist()]
     origin = {"model": model, "select": count, "release": release, "strategy": selection.strategy}
     origin |= options or {}
-    subjects = located(lake, rows, release)
+    subjects = located(lake, selection.subjects(ccds), release)
     # The round comes last: it says that all of it is there.
     keep_selection(lake, name, selection, origin)
     round = freeze(lake, name, subjects, origin)

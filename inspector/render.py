@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images.stretch import STRETCHES, Stretch, grey, scale_of
+from images.stretch import STRETCHES, Stretch
 from inspector.cache import ImageCache
 from inspector.focal_plane import Layout, Place
+from inspector.mosaic import compose
 from inspector.pixels import draw_whole, live_with, read_binned, to_jpeg
 from lake.errors import SurveyError
 from lake.store import file_stamp
@@ -38,12 +39,8 @@ MAX_WAITING = 600
 MAX_KEPT = 6
 #: Drawings that may be asked for at once.
 MAX_DRAWING = 200
-#: Pixels of the longer side of a CCD in a mosaic, at most: a table may be wrong about its size.
-MAX_TILE = 4000
 #: Processes that a file may kill before its CCDs are no longer tried.
 MAX_DEATHS = 3
-#: Grey of the cross over a CCD that cannot be read.
-_CROSS = 110
 _VERSION = 3
 _LOG = logging.getLogger(__name__)
 #: What is said of a CCD whose reading has killed a process; it may be the machine's memory.
@@ -477,37 +474,4 @@ def _outwards(places: list[Place], size: int) -> list[list[Place]]:
 def _draw_mosaic(
     exposure: Exposure, ccds: dict[int, Pixels], unreadable: Set[int], stretch: Stretch
 ) -> bytes:
-    layout, binning = exposure.layout, exposure.binning
-    # Every CCD counts the same, also the one whose values are far off.
-    sample = np.concatenate(
-        [pixels.ravel()[:: max(1, pixels.size // 1000)] for pixels in ccds.values()]
-    )
-    scale = scale_of(sample, stretch)
-    tiles = []
-    for place in layout.places:
-        if place.ccdnum in ccds:
-            pixels = ccds[place.ccdnum]
-            step = -(-max(pixels.shape) // MAX_TILE)
-            tiles.append((place, place.turn.apply(grey(pixels[::step, ::step], scale))))
-    height = max(round(layout.height / binning), *(tile.shape[0] for _, tile in tiles))
-    width = max(round(layout.width / binning), *(tile.shape[1] for _, tile in tiles))
-    canvas = np.zeros((height, width), np.uint8)
-    for place, tile in tiles:
-        top = min(round(place.top * height), height - tile.shape[0])
-        left = min(round(place.left * width), width - tile.shape[1])
-        canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    for place in layout.places:
-        if place.ccdnum in unreadable:
-            _cross_out(canvas, place)
-    return to_jpeg(canvas)
-
-
-def _cross_out(canvas: NDArray[np.uint8], place: Place) -> None:
-    """Draw a cross where a CCD would be: black alone could be taken for what it saw."""
-    height, width = canvas.shape
-    top, left = place.top * height, place.left * width
-    steps = np.linspace(0, 1, max(height, width))
-    rows = np.clip(top + steps * place.height * height, 0, height - 1).astype(int)
-    for along in (steps, 1 - steps):
-        columns = np.clip(left + along * place.width * width, 0, width - 1).astype(int)
-        canvas[rows, columns] = _CROSS
+    return to_jpeg(compose(exposure.layout, exposure.binning, ccds, unreadable, stretch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -192,6 +192,16 @@ def freeze(
     )
     lake.write("rounds", keys, rows, Record("rounds", {**(origin or {}), "cells": extra}))
     return load(lake, name)
+
+
+def freeze_rows(
+    lake: Lake, name: str, rows: Iterable[dict[str, Any]], origin: Mapping[str, Any]
+) -> Round:
+    """Write a new round of `rows`, as `located` takes them, each found in ``origin["release"]``.
+
+    Raises `SurveyError` as `freeze` and `located`.
+    """
+    return freeze(lake, name, located(lake, rows, origin["release"]), dict(origin))
 
 
 def load(lake: Lake, name: str) -> Round:

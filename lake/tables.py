@@ -620,3 +620,31 @@ def table(name: str) -> Table:
         return TABLES[name]
     except KeyError:
         raise SurveyError(f"no table {name!r}; the tables are {', '.join(TABLES)}") from None
+
+
+def describe_columns(name: str | None = None) -> pa.Table:
+    """Return a row for each column of a table, or of all: its type, unit and meaning.
+
+    Raises `SurveyError` for a table that there is not, naming those there are.
+    """
+    rows = []
+    for declared in [table(name)] if name else TABLES.values():
+        keys = [(key, str(key_type(key)), "", "partition key") for key in declared.partition]
+        columns = [(c.name, str(c.type), c.unit, c.meaning) for c in declared.columns]
+        rows += [
+            {
+                "table": declared.name,
+                "column": column,
+                "type": kind,
+                "unit": unit,
+                "key": column in declared.partition + declared.key,
+                "meaning": meaning,
+            }
+            for column, kind, unit, meaning in keys + columns
+        ]
+    return pa.Table.from_pylist(rows)
+
+
+def key_type(name: str) -> pa.DataType:
+    """Return the type of a partition key where it is a column: `night` is a number."""
+    return pa.int32() if name == "night" else pa.string()

@@ -145,7 +145,7 @@ class Query:
                 raise SurveyError(
                     f"query {self.name}: parameter {name} is needed: {parameter.meaning}"
                 )
-            bound[name] = parameter.parse(str(text), lake)
+            bound[name] = parameter.parse(_as_text(text), lake)
         return bound
 
 
@@ -274,6 +274,13 @@ def contract_breaches(query: Query, rows: pa.Table) -> list[str]:
 
 def _count(connection: Any, source: str) -> int:
     return int(connection.execute(f"select count(*) {source}").fetchone()[0])
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as it is typed: lists with commas, ``true`` for True."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(_as_text(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _literal(value: Value) -> str:

@@ -23,6 +23,10 @@ ALLOWED = {
     "classifiers": {"badlist", "images", "lake", "queries"},
     "simulator": {"lake", "queries"},
     "inspector": {"badlist", "images", "ingest", "lake", "queries"},
+    "survey_qa": {
+        *("badlist", "classifiers", "embedders", "images", "ingest", "inspector", "lake"),
+        *("queries", "simulator"),
+    },
     "cli": {
         *("badlist", "classifiers", "embedders", "images", "ingest", "inspector", "lake"),
         *("queries", "simulator"),

@@ -86,6 +86,10 @@ class Selection:
     rows: pa.Table
     counts: Counts
 
+    def subjects(self, ccds: bool = False) -> list[dict[str, Any]]:
+        """Return what to look at as `inspector.rounds` takes it: exposures, or the CCD of each."""
+        return [{**row, "ccdnum": row["ccdnum"] if ccds else 0} for row in self.rows.to_pylist()]
+
 
 def select(
     lake: Lake,

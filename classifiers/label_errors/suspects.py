@@ -8,7 +8,7 @@ label says and what the vectors say.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +17,12 @@ import pyarrow as pa
 from sklearn.model_selection import StratifiedGroupKFold
 
 from classifiers.estimators import knn
-from classifiers.estimators import registry as estimators
 from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.label_errors.evidence import Found, describe, read_units
 from classifiers.sample.features import Features
 from classifiers.sample.sample import Sample, only_release, read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.sample.vectors import embedded_nights, input_references
 from lake.errors import SurveyError
 from lake.model_files import read_card
@@ -49,6 +50,7 @@ class Suspects:
         are what confident learning holds for wrong.
     n_judged : labels that could be judged, and `n_unjudged`: of a class on too few nights.
     n_missing : labelled CCDs that have no usable vector.
+    origin : what judged them, as a round of inspection that is made of them says it.
     """
 
     rows: pa.Table
@@ -56,22 +58,26 @@ class Suspects:
     n_judged: int
     n_unjudged: int
     n_missing: int
+    origin: Mapping[str, Any]
+
+    def subjects(self) -> list[dict[str, Any]]:
+        """Return what to look at, the suggested class proposed, as `inspector.rounds` takes it."""
+        return [
+            {**row, "class": row["suggested"], "probability": row["p_suggested"]}
+            for row in self.rows.to_pylist()
+        ]
 
 
 def rank(
     lake: Lake,
-    features: Features,
+    features: Features | None = None,
     *,
+    model: str | None = None,
     n: int = 100,
     by: str = "exposure",
-    classifier: str = "knn",
-    settings: Mapping[str, Any] | None = None,
-    release: str | None = None,
-    sources: Sequence[str] = (),
-    good: int = 10_000,
-    max_ebv: float = 0.04,
-    nights: Sequence[str] | None = None,
-    seed: int = 0,
+    sample: SampleSpec | None = None,
+    classifier: ClassifierSpec | None = None,
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> Suspects:
     """Rank the labels of the training sample by how much the vectors contradict them.
@@ -91,31 +97,22 @@ def rank(
 
     Parameters
     ----------
+    model : judge as this model was trained, in place of `features`: what is None is the model's.
     n : rows at most.
     by : one of `UNITS`.
-    classifier, settings : see `estimators.build`; the default is the paper's with 30 neighbours.
-    release, sources, good, max_ebv, nights : the sample, see `read_sample`.
-    seed : decides the sample, the folds, the fit, and the order of equals.
+    sample : the labels that are judged, and judge each other.
+    classifier : what judges; by default the paper's with 30 neighbours. It is not searched.
+    seed : decides the sample, the folds, the fit, and the order of equals; 0 by default.
 
     Raises
     ------
     SurveyError : wrong settings, or too few nights or labels to judge one part by the others.
     """
+    features, sample, classifier, seed = _resolved(lake, features, model, sample, classifier, seed)
     _check(by, n, classifier)
-    if classifier == "knn" and settings is None:
-        settings = _KNN
-    sample = read_sample(
-        lake,
-        features,
-        release=release,
-        sources=sources,
-        good=good,
-        max_ebv=max_ebv,
-        seed=seed,
-        nights=nights,
-    )
-    chances = _out_of_fold(sample, classifier, settings, seed, progress)
-    units = read_units(lake, sample, sources, by)
+    labelled = read_sample(lake, features, sample, seed=seed)
+    chances = _out_of_fold(labelled, classifier, seed, progress)
+    units = read_units(lake, labelled, sample.sources, by)
     # A class that the other nights do not have cannot be recognised there.
     judged = ~np.isnan(chances).any(axis=1)
     n_of_unit = np.bincount(units.member[judged], minlength=len(units.first))
@@ -126,30 +123,65 @@ def rank(
         )
         / np.maximum(n_of_unit, 1)[:, None]
     )
-    label = sample.labels[units.first]
+    label = labelled.labels[units.first]
     found = contradictions(mean, label, units.given, n_of_unit > 0)
     # Equals in an order of their own, so that early nights are not looked at first.
     lot = np.random.default_rng(seed).permutation(len(label))
     order = np.lexsort((lot, found.margin, ~found.confident))
     order = order[found.suspect[order]]
     return Suspects(
-        rows=describe(sample, units, found, n_of_unit, order[:n], seed),
-        counts=_counts(sample, label, found),
+        rows=describe(labelled, units, found, n_of_unit, order[:n], seed),
+        counts=_counts(labelled, label, found),
         n_judged=int((n_of_unit > 0).sum()),
         n_unjudged=int((n_of_unit == 0).sum()),
-        n_missing=sample.n_missing,
+        n_missing=labelled.n_missing,
+        origin={
+            "label_errors": classifier.name,
+            "embedders": list(features.embedders),
+            "release": sample.release,
+            "seed": seed,
+        },
     )
+
+
+def _resolved(
+    lake: Lake,
+    features: Features | None,
+    model: str | None,
+    sample: SampleSpec | None,
+    classifier: ClassifierSpec | None,
+    seed: int | None,
+) -> tuple[Features, SampleSpec, ClassifierSpec, int]:
+    """Return what labels are judged by, where `None` says that a model or the defaults decide."""
+    if (features is None) == (model is None):
+        raise SurveyError("name embedders to judge by, or a model to judge as")
+    if model is not None:
+        card = read_card(lake, model)
+        names = tuple(embedder["name"] for embedder in card["embedders"])
+        features = Features(names, card["context"], tuple(card["columns"]))
+        sample = sample or SampleSpec.from_card(card)
+        classifier = classifier or ClassifierSpec(card["classifier"], settings=card["settings"])
+        seed = card["seed"] if seed is None else seed
+    assert features is not None
+    sample, seed = sample or SampleSpec(), seed or 0
+    classifier = classifier or ClassifierSpec()
+    if classifier == ClassifierSpec("knn"):
+        classifier = ClassifierSpec("knn", settings=_KNN)
+    return features, sample, classifier, seed
 
 
 def find_label_errors(
     lake: Lake,
-    features: Features,
+    features: Features | None = None,
     *,
+    model: str | None = None,
     n: int = 100,
     by: str = "exposure",
+    sample: SampleSpec | None = None,
+    classifier: ClassifierSpec | None = None,
+    seed: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
-    **options: Any,
 ) -> Suspects:
     """Write ``label_errors`` and return what `rank` finds, with the same arguments.
 
@@ -159,32 +191,36 @@ def find_label_errors(
     ------
     SurveyError : as `rank`.
     """
-    release = options.pop("release", None) or only_release(lake)
+    features, sample, classifier, seed = _resolved(lake, features, model, sample, classifier, seed)
+    sample = replace(sample, release=sample.release or only_release(lake))
     keys = {"embedder": "+".join(features.embedders)}
     settings = {
         "features": asdict(features),
-        "release": release,
+        "sample": asdict(sample),
+        "classifier": asdict(classifier),
+        "seed": seed,
         "n": n,
         "by": by,
-        **{name: value for name, value in options.items() if value not in (None, (), [])},
     }
-    record = Record(STAGE, settings, _inputs(lake, features, release))
+    record = Record(STAGE, settings, _inputs(lake, features, str(sample.release)))
     standing = lake.record("label_errors", keys)
     if force or not record.matches(standing) or standing is None:
-        found = rank(lake, features, n=n, by=by, release=release, progress=progress, **options)
+        options: dict[str, Any] = {"n": n, "by": by, "sample": sample, "classifier": classifier}
+        suspects = rank(lake, features, seed=seed, progress=progress, **options)
         notes = {
-            "counts": found.counts.to_pylist(),
-            **{name: getattr(found, name) for name in _COUNTED},
+            "counts": suspects.counts.to_pylist(),
+            "origin": suspects.origin,
+            **{name: getattr(suspects, name) for name in _COUNTED},
         }
-        rank_column = pa.array(range(found.rows.num_rows), pa.int32())
-        rows = found.rows.add_column(0, "rank", rank_column)
+        ranks = pa.array(range(suspects.rows.num_rows), pa.int32())
+        rows = suspects.rows.add_column(0, "rank", ranks)
         standing = replace(record, notes=notes)
         lake.write("label_errors", keys, rows, standing)
     rows = lake.read("label_errors", keys).sort_by("rank").drop_columns(["rank"])
     return Suspects(
         rows.replace_schema_metadata(None),
         pa.Table.from_pylist(list(standing.notes["counts"]), _COUNTS),
-        **{name: standing.notes[name] for name in _COUNTED},
+        **{name: standing.notes[name] for name in (*_COUNTED, "origin")},
     )
 
 
@@ -210,27 +246,9 @@ def _inputs(lake: Lake, features: Features, release: str) -> dict[str, str]:
     return inputs
 
 
-def options_of_model(lake: Lake, model: str) -> dict[str, Any]:
-    """Return the arguments of `rank` with which a model was trained.
-
-    Raises `SurveyError` when there is no such model.
-    """
-    card = read_card(lake, model)
-    names = tuple(one["name"] for one in card["embedders"])
-    training = card["training"]
-    return {
-        "features": Features(names, card["context"], tuple(card["columns"])),
-        "classifier": card["classifier"],
-        "settings": card.get("settings"),
-        "seed": card["seed"],
-        **{name: training[name] for name in ("release", "sources", "good", "max_ebv", "nights")},
-    }
-
-
 def _out_of_fold(
     sample: Sample,
-    classifier: str,
-    settings: Mapping[str, Any] | None,
+    classifier: ClassifierSpec,
     seed: int,
     progress: Progress | None,
 ) -> np.ndarray:
@@ -252,7 +270,7 @@ def _out_of_fold(
         parts = list(folds.split(rows, sample.labels, sample.night))
     for number, (teach, judge) in enumerate(parts, start=1):
         known = sample.take(teach)
-        estimator = fit_part(known, classifier, seed, settings)
+        estimator = fit_part(known, classifier.name, seed, classifier.settings)
         chances[judge] = predict_proba(estimator, sample.take(judge))
         strange = ~np.isin(sample.labels[judge], known.labels)
         chances[judge[strange]] = np.nan
@@ -314,12 +332,10 @@ def _counts(sample: Sample, label: np.ndarray, found: Found) -> pa.Table:
     return counts.sort_by([*by_number, ("label", "ascending"), ("suggested", "ascending")])
 
 
-def _check(by: str, n: int, classifier: str) -> None:
+def _check(by: str, n: int, classifier: ClassifierSpec) -> None:
     if by not in UNITS:
         raise SurveyError(f"--by {by!r}: choose one of {', '.join(UNITS)}")
-    if classifier not in estimators.CLASSIFIERS:
-        raise SurveyError(
-            f"--classifier {classifier!r}: choose one of {', '.join(estimators.CLASSIFIERS)}"
-        )
+    if classifier.is_searched:
+        raise SurveyError("labels are judged without a search: name settings, or none")
     if n < 1:
         raise SurveyError(f"-n {n}: give 1 or more")

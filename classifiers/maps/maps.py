@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from lake.record import Record, digest
 from lake.said import said_state
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
+from queries.named import run_query
 
 STAGE = "map"
 METHODS = ("tsne", "umap")
@@ -164,6 +166,52 @@ def map_embeddings(
     lake.write("projections", keys, rows, Record(STAGE, settings, inputs, notes))
     rows = lake.read("projections", keys)
     return EmbeddingMap(rows, embedder, method, **notes, order=order, skipped=False)
+
+
+def large_clusters(
+    lake: Lake, mapped: EmbeddingMap, more_than: int = SHOWN_CLUSTER
+) -> tuple[pa.Table, int]:
+    """Return a row for each cluster of more than so many CCDs, and how many are in none at all.
+
+    The rows hold cluster, ccds, labelled, class (the most common one), purity (its share of the
+    labelled ones) and make_up (each class with its CCDs).
+    """
+    parameters = {"embedder": mapped.embedder, "method": mapped.method}
+    rows = run_query(lake, "clusters", parameters).to_pylist()
+    n_in_none = next((row["n_ccds"] for row in rows if row["cluster"] == NOISE), 0)
+    clusters: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["cluster"] == NOISE or row["n_ccds"] <= more_than:
+            continue
+        cluster = clusters.setdefault(
+            row["cluster"],
+            {
+                "cluster": row["cluster"],
+                "ccds": row["n_ccds"],
+                "labelled": row["n_labelled"],
+                "class": None,
+                "purity": None,
+                "make_up": [],
+            },
+        )
+        if row["class"] is not None:
+            # The largest share comes first.
+            if cluster["class"] is None:
+                cluster["class"], cluster["purity"] = row["class"], row["share"]
+            cluster["make_up"].append(f"{row['class']} {row['n']}")
+    return pa.Table.from_pylist(list(clusters.values()), schema=_LARGE_CLUSTERS), n_in_none
+
+
+_LARGE_CLUSTERS = pa.schema(
+    [
+        ("cluster", pa.int32()),
+        ("ccds", pa.int64()),
+        ("labelled", pa.int64()),
+        ("class", pa.string()),
+        ("purity", pa.float64()),
+        ("make_up", pa.list_(pa.string())),
+    ]
+)
 
 
 def neighbour_space(

@@ -12,9 +12,12 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from classifiers.estimators import registry as estimators
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.sample.sample import Sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import Scores
 from classifiers.validation.search import Search
+from classifiers.validation.splits import SplitSpec
 from lake.record import tool_version
 
 #: What a model card says a model is for.
@@ -31,11 +34,9 @@ def model_card(
     estimator: Pipeline,
     scores: Mapping[str, Mapping[float, Scores]],
     *,
-    drawn: Mapping[str, Any],
-    split: str,
-    test_fraction: float,
-    classifier: str,
-    class_weight: str,
+    drawn: SampleSpec,
+    split: SplitSpec,
+    classifier: ClassifierSpec,
     seed: int,
     found: Search | None,
 ) -> dict[str, Any]:
@@ -44,8 +45,8 @@ def model_card(
     Parameters
     ----------
     scores : by what was kept on one side, and by the least probability.
-    drawn : how the sample was drawn: the options of `read_sample` beside release and seed.
-    found : the search that gave the settings; None for the default ones.
+    drawn : how `sample` was drawn.
+    classifier : with the settings that it was fitted with, and `found` : the search that gave them.
     """
     features = sample.features
     return {
@@ -57,14 +58,14 @@ def model_card(
         ],
         "context": features.context,
         "columns": list(features.columns),
-        "classifier": classifier,
-        "class_weight": class_weight,
-        "settings": None if found is None else dict(found.settings),
+        "classifier": classifier.name,
+        "class_weight": classifier.class_weight,
+        "settings": None if classifier.settings is None else dict(classifier.settings),
         "steps": estimators.settings(estimator),
         "training": {
             "fingerprint": sample.fingerprint,
             "release": sample.release,
-            **drawn,
+            **drawn.to_card(),
             "n_train": int((~held_out).sum()),
             "n_test": int(held_out.sum()),
             "n_missing": sample.n_missing,
@@ -74,8 +75,8 @@ def model_card(
             },
         },
         "split": {
-            "by": split,
-            "test_fraction": test_fraction,
+            "by": split.by,
+            "test_fraction": split.test_fraction,
             "held_out": sample.nights_of(held_out),
             "trained_on": sample.nights_of(~held_out),
         },

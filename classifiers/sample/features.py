@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -60,6 +61,16 @@ class Features:
                     "scores would mean nothing; leave it out"
                 )
             check_numeric(name, types.get(name, pa.float32()))
+
+
+def as_features(given: Features | str | Sequence[str], context: str = "none") -> Features:
+    """Return what is learned from; names of embedders alone stand for their vectors in `context`.
+
+    Raises `SurveyError` as `Features`.
+    """
+    if isinstance(given, Features):
+        return given
+    return Features((given,) if isinstance(given, str) else tuple(given), context)
 
 
 @dataclass(frozen=True)

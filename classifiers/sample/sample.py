@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from classifiers.sample.features import Features, Layout
 from classifiers.sample.held import HeldVectors
+from classifiers.sample.spec import SampleSpec
 from classifiers.sample.vectors import (
     ccd_keys,
     embedded_nights,
@@ -110,26 +111,16 @@ class Sample:
 def read_sample(
     lake: Lake,
     features: Features,
+    spec: SampleSpec = SampleSpec(),
     *,
-    release: str | None = None,
-    sources: Sequence[str] = (),
-    good: int = 10_000,
-    max_ebv: float = 0.04,
     seed: int = 0,
-    nights: Sequence[str] | None = None,
-    trust_own_lines: bool = False,
 ) -> Sample:
     """Draw the balanced training sample (`queries/training_sample.sql`) and join its vectors.
 
     Parameters
     ----------
-    release : release of the CCD table and labels; None when the lake has one alone.
-    sources : lists whose labels count; all of them when empty.
-    good : how many CCDs of good exposures are drawn, of those with a vector of the first embedder.
-    max_ebv : largest E(B-V), mag.
+    spec : which labelled CCDs count, and how many good ones.
     seed : decides which CCDs are drawn.
-    nights : patterns as ``--partition`` takes them; None for all nights.
-    trust_own_lines : whether lines that this program wrote into a list are labels too.
 
     Raises
     ------
@@ -137,22 +128,22 @@ def read_sample(
         a column without values, or vectors of different settings.
     """
     partitions = {(p["camera"], p["night"]): p for p in embedded_nights(lake, features)}
-    if nights is not None:
+    if spec.nights is not None:
         counts = {key: partition.num_rows() for key, partition in partitions.items()}
-        partitions = {key: partitions[key] for key in select(counts, nights)}
-    features = replace(features, release=release or only_release(lake))
+        partitions = {key: partitions[key] for key in select(counts, spec.nights)}
+    features = replace(features, release=spec.release or only_release(lake))
     release = features.release
     rows = run_query(
         lake,
         "training_sample",
         {
             "release": release,
-            "sources": ",".join(sources),
-            "n_good": good,
+            "sources": ",".join(spec.sources),
+            "n_good": spec.good,
             "embedder": features.embedders[0],
-            "max_ebv": max_ebv,
+            "max_ebv": spec.max_ebv,
             "seed": seed,
-            "own_lines": str(trust_own_lines).lower(),
+            "own_lines": str(spec.trust_own_lines).lower(),
         },
     )
     if not rows.num_rows:

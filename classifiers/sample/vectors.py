@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from classifiers.sample.features import Features, Layout, check_numeric
 from lake.cameras import is_by_camera, named_constants
 from lake.errors import SurveyError
 from lake.record import MISSING, Record, digest, table_reference
+from lake.shares import select
 from lake.store import Lake, Partition, read_file
 from lake.versions import natural
 
@@ -150,6 +151,68 @@ def read_vectors(lake: Lake, partition: Partition, features: Features) -> NightV
     if further:
         vectors = np.concatenate([vectors, *further], axis=1)
     return NightVectors(expnum, ccdnum, vectors, layout, sorted(unusable))
+
+
+def read_matrix(
+    lake: Lake,
+    embedder: str,
+    *,
+    release: str | None = None,
+    nights: Sequence[str] | None = None,
+) -> tuple[pa.Table, np.ndarray]:
+    """Return all vectors of an embedder, whole in memory: their keys, and (n, d) float32.
+
+    The keys are rows of camera, night, expnum and ccdnum (0: the whole exposure), in the order of
+    the vectors. Vectors that are missing or not finite are left out.
+
+    Parameters
+    ----------
+    release : only exposures that the CCD table of this release has.
+    nights : patterns as ``--partition`` takes them; None for all nights.
+
+    Raises
+    ------
+    SurveyError : no such embeddings or release, or vectors of several lengths.
+    """
+    by_night = {
+        (partition["camera"], partition["night"]): partition
+        for partition in embedded_nights(lake, Features((embedder,)))
+    }
+    if nights is not None:
+        counts = {place: partition.num_rows() for place, partition in by_night.items()}
+        by_night = {place: by_night[place] for place in select(counts, nights)}
+    if release is not None and not lake.partitions("ccds", release=release):
+        known = sorted({partition["release"] for partition in lake.partitions("ccds")})
+        raise SurveyError(f"no release {release!r} in {lake.root} ({', '.join(known) or 'none'})")
+    keys, blocks = [_KEYS.empty_table()], []
+    for (camera, night), partition in by_night.items():
+        expnum, ccdnum, vectors = _read(partition)
+        rows = np.isfinite(vectors).all(axis=1)
+        if release is not None:
+            tables = lake.partitions("exposures", release=release, camera=camera, night=night)
+            listed = [read_file(table.path, ["expnum"])["expnum"].to_numpy() for table in tables]
+            rows &= np.isin(expnum, np.concatenate([np.empty(0, np.int64), *listed]))
+        if not rows.any():
+            continue
+        n = int(rows.sum())
+        of_night = {"camera": [camera] * n, "night": [int(night)] * n}
+        of_night |= {"expnum": expnum[rows], "ccdnum": ccdnum[rows]}
+        keys.append(pa.table(of_night, schema=_KEYS))
+        blocks.append(vectors[rows])
+    if len({block.shape[1] for block in blocks}) > 1:
+        raise SurveyError(f"vectors of {embedder} differ in length; embed again, all nights")
+    matrix = np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+    return pa.concat_tables(keys).combine_chunks(), matrix
+
+
+_KEYS = pa.schema(
+    [
+        ("camera", pa.string()),
+        ("night", pa.int32()),
+        ("expnum", pa.int64()),
+        ("ccdnum", pa.int16()),
+    ]
+)
 
 
 def group_medians(vectors: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:

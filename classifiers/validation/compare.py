@@ -20,8 +20,9 @@ from classifiers.sample.class_weight import NONE
 from classifiers.sample.class_weight import parse as parse_class_weight
 from classifiers.sample.features import Features
 from classifiers.sample.sample import Sample, ccd_keys, read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import Scores, score, score_decided
-from classifiers.validation.splits import split_by_group
+from classifiers.validation.splits import SplitSpec, split_by_group
 from lake.errors import SurveyError
 from lake.model_files import read_card
 from lake.progress import Progress
@@ -219,14 +220,8 @@ def compare(
     lake: Lake,
     contenders: Sequence[Contender],
     *,
-    release: str | None = None,
-    sources: Sequence[str] = (),
-    nights: Sequence[str] | None = None,
-    good: int = 10_000,
-    max_ebv: float = 0.04,
-    trust_own_lines: bool = False,
-    split: str = "night",
-    test_fraction: float = 0.3,
+    sample: SampleSpec = SampleSpec(),
+    split: SplitSpec = SplitSpec(),
     min_probability: float = 0.9,
     n_seeds: int = 10,
     seed: int = 0,
@@ -240,8 +235,8 @@ def compare(
 
     Parameters
     ----------
-    release, sources, nights, good, max_ebv, trust_own_lines, split, test_fraction : as for
-        `classifiers.train`.
+    sample, split : as for `classifiers.train`; a split like another model's is of one seed, and so
+        none to compare on.
     min_probability : the cut at which coverage and the second scores by class are given.
     n_seeds : how many divisions; `seed` is the first, and decides which CCDs are drawn.
     workers : processes; the cores that there are when None. The result does not depend on it.
@@ -253,18 +248,30 @@ def compare(
     """
     if not contenders:
         raise SurveyError("nothing to compare; name an --embedder or a --model")
+    if split.held_out_like is not None:
+        raise SurveyError(
+            f"held out like {split.held_out_like}: a comparison divides the nights anew with "
+            "each seed; leave it out"
+        )
     for option, value in (("--seeds", n_seeds), ("--workers", workers)):
         if value is not None and value < 1:
             raise SurveyError(f"{option} {value}: give 1 or more")
-    drawn: dict[str, Any] = {"release": release, "sources": sources, "nights": nights}
-    drawn |= {"good": good, "max_ebv": max_ebv, "seed": seed, "trust_own_lines": trust_own_lines}
-    read = {one.features: read_sample(lake, one.features, **drawn) for one in contenders}
+    read = {
+        contender.features: read_sample(lake, contender.features, sample, seed=seed)
+        for contender in contenders
+    }
     samples, n_left_out = _same_ccds(read)
     seeds = range(seed, seed + n_seeds)
     any_sample = next(iter(samples.values()))
-    divisions = [split_by_group(any_sample, split, test_fraction, number) for number in seeds]
+    divisions = [
+        split_by_group(any_sample, split.by, split.test_fraction, number) for number in seeds
+    ]
     rows = _rows_digest(any_sample)
-    common = {"split": split, "test_fraction": test_fraction, "min_probability": min_probability}
+    common = {
+        "split": split.by,
+        "test_fraction": split.test_fraction,
+        "min_probability": min_probability,
+    }
     fits = []
     for one in contenders:
         settings = {**common, "first_seed": seed, "contender": asdict(one)}

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from classifiers.model import Model, load_model
 from classifiers.sample.sample import Sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import Scores, score, score_decided
-from classifiers.validation.splits import split_by_group
+from classifiers.validation.splits import SplitSpec, split_by_group
 from classifiers.validation.tables import Answer, Evaluation
 from classifiers.validation.test_set import (
     IMAGE,
@@ -170,18 +171,12 @@ def _other_divisions(
 ) -> Comparison:
     from classifiers.validation.compare import compare, contender_of
 
-    training, split = model.card["training"], model.card["split"]
+    split = model.card["split"]
     return compare(
         lake,
         [contender_of(lake, model.name)],
-        release=training["release"],
-        sources=training["sources"],
-        nights=training["nights"],
-        good=training["good"],
-        max_ebv=training["max_ebv"],
-        trust_own_lines=training.get("trust_own_lines", False),
-        split=split["by"],
-        test_fraction=split["test_fraction"],
+        sample=SampleSpec.from_card(model.card),
+        split=SplitSpec(split["by"], split["test_fraction"]),
         min_probability=cut,
         n_seeds=n_seeds,
         seed=model.card["seed"],

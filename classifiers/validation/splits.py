@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
@@ -12,6 +13,34 @@ from lake.errors import SurveyError
 
 #: How the sample can be divided: what stays together on one side.
 SPLITS = ("night", "exposure", "image")
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How a sample is divided into what is learned from and what is held out.
+
+    Attributes
+    ----------
+    by : what is never divided: ``night``, ``exposure`` or ``image``. Luo et al. (2026) divide
+        images; CCDs of an exposure then stand on both sides, and scores are too good.
+    test_fraction : share of the sample that is held out; 0.3 as in section 3.1.
+    held_out_like : a model whose held-out nights are held out again, whatever the fraction: so
+        scores before and after a round of inspection are of the same nights.
+
+    Raises
+    ------
+    SurveyError : another group, or a share that is not between 0 and 1.
+    """
+
+    by: str = "night"
+    test_fraction: float = 0.3
+    held_out_like: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in SPLITS:
+            raise SurveyError(f"split by {self.by!r}: choose one of {', '.join(SPLITS)}")
+        if not 0 < self.test_fraction < 1:
+            raise SurveyError(f"test fraction {self.test_fraction}: give a share between 0 and 1")
 
 
 def split_by_group(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from classifiers.model import Model
 from classifiers.sample.sample import Sample, read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import decide
 from lake.errors import SurveyError
 from lake.record import Record, file_reference, model_reference
@@ -142,15 +143,5 @@ def sample_of(lake: Lake, model: Model) -> Sample:
     Labels and vectors that came since it was trained are in it. Raises `SurveyError` as
     `read_sample`.
     """
-    training = model.card["training"]
-    return read_sample(
-        lake,
-        model.features,
-        release=training["release"],
-        sources=training["sources"],
-        good=training["good"],
-        max_ebv=training["max_ebv"],
-        seed=model.card["seed"],
-        nights=training["nights"],
-        trust_own_lines=training.get("trust_own_lines", False),
-    )
+    spec = SampleSpec.from_card(model.card)
+    return read_sample(lake, model.features, spec, seed=model.card["seed"])

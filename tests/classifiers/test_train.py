@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.model import load_model
+from classifiers.sample.features import Features
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
 from classifiers.validation.metrics import score
+from classifiers.validation.splits import SplitSpec
 from lake.errors import SurveyError
 from lake.model_files import model_folder
 from lake.paths import MODEL_CARD, MODEL_FILE
@@ -149,12 +155,9 @@ def test_unknown_model_names_the_known(make_survey: MakeSurvey) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "month"}, "--split 'month': choose one of night, exposure, image"),
-        ({"classifier": "oracle"}, "--classifier 'oracle'"),
-        ({"test_fraction": 1.0}, "--test-fraction 1.0"),
-        ({"release": "none"}, "no 'none'; valid are sim"),
-        ({"nights": ["night=20140801"]}, "one night"),
-        ({"context": "sky"}, "context 'sky'"),
+        ({"sample": SampleSpec(release="none")}, "no 'none'; valid are sim"),
+        ({"sample": SampleSpec(nights=["night=20140801"])}, "one night"),
+        ({"min_probability": 90}, "probability 90: give one from 0 to 1"),
     ],
 )
 def test_wrong_settings_are_one_line(make_survey: MakeSurvey, options: dict, message: str) -> None:
@@ -163,6 +166,43 @@ def test_wrong_settings_are_one_line(make_survey: MakeSurvey, options: dict, mes
         train(survey.lake, "toy", "m", **options)
     assert message in str(caught.value)
     assert not model_folder(survey.lake, "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        (SplitSpec, {"by": "month"}, "split by 'month': choose one of night, exposure, image"),
+        (SplitSpec, {"test_fraction": 1.0}, "test fraction 1.0: give a share between 0 and 1"),
+        (ClassifierSpec, {"name": "oracle"}, "classifier 'oracle': choose one of knn, two-step"),
+        (ClassifierSpec, {"search": "grid"}, "search 'grid': choose one of none, halving"),
+        (ClassifierSpec, {"candidates": 0}, "candidates 0: give 1 or more"),
+        (ClassifierSpec, {"class_weight": "much"}, "--class-weight 'much': expected none"),
+        (ClassifierSpec, {"settings": {"depth": 3}}, "setting 'depth' of knn: choose among"),
+        (
+            ClassifierSpec,
+            {"search": "halving", "settings": {"n_neighbors": 3}},
+            "settings are given and searched for",
+        ),
+        (SampleSpec, {"good": 0}, "good 0: give 1 CCD or more"),
+        (SampleSpec, {"max_ebv": float("nan")}, "max_ebv nan: give an E(B-V) in mag, from 0"),
+        (SampleSpec, {"sources": "delve"}, "sources 'delve': give a list of texts"),
+        (Features, {"embedders": ("toy",), "context": "sky"}, "context 'sky'"),
+    ],
+)
+def test_settings_check_themselves(spec: Callable[..., Any], settings: dict, message: str) -> None:
+    with pytest.raises(SurveyError) as caught:
+        spec(**settings)
+    assert message in str(caught.value)
+
+
+def test_settings_that_are_given_are_those_of_the_model(make_survey: MakeSurvey) -> None:
+    lake = make_survey(n_nights=4).lake
+    spec = ClassifierSpec("knn", settings={"n_neighbors": 3})
+    trained = train(lake, "toy", "m", classifier=spec).model
+    assert trained.card["settings"] == {"n_neighbors": 3}
+    assert trained.estimator.steps[-1][1].n_neighbors == 3
+    sample = SampleSpec.from_card(trained.card)
+    assert sample == SampleSpec(release="sim")
 
 
 def test_no_embeddings_names_what_there_is(make_survey: MakeSurvey) -> None:
@@ -183,7 +223,7 @@ def test_context_sees_the_exposure(make_survey: MakeSurvey) -> None:
     """Signal far below the scatter of a CCD: only the exposure's median shows it."""
     survey = make_survey(n_nights=12, n_exposures=8, n_ccds=40, signal=0.35, scatter=0.0)
     alone = train(survey.lake, "toy", "alone").scores[0.0].accuracy
-    joined = train(survey.lake, "toy", "joined", context="exposure").scores[0.0].accuracy
+    joined = train(survey.lake, Features(("toy",), "exposure"), "joined").scores[0.0].accuracy
     assert joined > alone + 0.1
 
 

@@ -21,7 +21,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from classifiers.estimators.spec import ClassifierSpec
+from classifiers.sample.features import Features
 from classifiers.train import train
+from classifiers.validation.splits import SplitSpec
 from cli.main import app, run
 from cli.night import _alone, _options
 from embedders.engine import run as embed
@@ -92,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Observatory:
     ingest_reports(lake, [folder / "list.txt"], "decals")
     merge_labels(lake, "sim")
     embed(lake, "statistics", survey.images, workers=2)
-    train(lake, "statistics", "m", split="image")
+    train(lake, "statistics", "m", split=SplitSpec("image"))
     names = sorted(set(ccds[day == day.max()]["image_filename"]))
     return Observatory(lake, survey, [survey.images / name.strip() for name in names], bad)
 
@@ -306,7 +309,14 @@ def test_every_embedder_of_the_model_embeds(observatory: Observatory, tmp_path: 
     lake = observatory.lake
     embed(lake, "focal-plane-statistics", observatory.survey.images, workers=2)
     embedders = ["statistics", "focal-plane-statistics"]
-    train(lake, embedders, "m", split="image", columns=["fwhm"], classifier="logistic", force=True)
+    train(
+        lake,
+        Features(tuple(embedders), columns=("fwhm",)),
+        "m",
+        split=SplitSpec("image"),
+        classifier=ClassifierSpec("logistic"),
+        force=True,
+    )
     incoming = observatory.arrive(tmp_path / "incoming", observatory.files[0])
     result = observatory.night(incoming)
     assert result.exit_code == 0, result.stderr

@@ -11,7 +11,9 @@ from typer.testing import CliRunner, Result
 
 from classifiers.model import load_model
 from classifiers.sample.sample import read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
+from classifiers.validation.splits import SplitSpec
 from cli.main import app
 from inspector.closing import close, merge_round
 from inspector.judgement import Judgement
@@ -46,7 +48,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     lake = Lake(tmp_path_factory.mktemp("round") / "survey.lake", create=True)
     made = fill_survey(lake, 10, 12, signal=1.0, n_labelled=6)
     nights = [f"night={night}" for night in np.unique(made.night)[:6]]
-    train(lake, "toy", "m0", nights=nights, seed=1, good=400)
+    train(lake, "toy", "m0", sample=SampleSpec(nights=nights, good=400), seed=1)
     result = survey_qa(
         lake, "select", "--model", "m0", "-n", N_CHOSEN, "--models", 20, "--format", "json"
     )
@@ -146,7 +148,7 @@ def test_training_takes_the_new_labels_and_holds_out_the_same_nights(
     after = load_model(survey.lake, "m1")
     assert after.card["split"]["held_out"] == before["split"]["held_out"]
     assert after.card["rounds"] == {"m0-1": {"judged": N_CHOSEN, "looks": 3 * N_CHOSEN}}
-    sample = read_sample(survey.lake, after.features, good=400, seed=1)
+    sample = read_sample(survey.lake, after.features, SampleSpec(good=400), seed=1)
     learned = sample.expnum[
         ~np.isin(np.array(sample.nights)[sample.night], list(after.card["split"]["held_out"]))
     ]
@@ -212,6 +214,6 @@ def test_what_goes_wrong_is_told(survey: Survey, arguments: list[str], says: str
 
 
 def test_held_out_nights_of_another_split_cannot_be_kept(survey: Survey) -> None:
-    train(survey.lake, "toy", "by-image", split="image", good=100)
+    train(survey.lake, "toy", "by-image", split=SplitSpec("image"), sample=SampleSpec(good=100))
     with pytest.raises(SurveyError, match="trained with --split image"):
-        train(survey.lake, "toy", "x", held_out_like="by-image")
+        train(survey.lake, "toy", "x", split=SplitSpec(held_out_like="by-image"))

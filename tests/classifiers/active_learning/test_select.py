@@ -11,6 +11,8 @@ import pytest
 
 from classifiers.active_learning.select import Selection, select
 from classifiers.active_learning.strategies import STRATEGIES
+from classifiers.estimators.spec import ClassifierSpec
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
 from lake.errors import SurveyError
 from lake.record import Record
@@ -27,7 +29,14 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     made = fill_survey(lake, N_NIGHTS, N_EXPOSURES, signal=1.0, n_labelled=N_LABELLED)
     labelled = [f"night={night}" for night in np.unique(made.night)[:N_LABELLED]]
     for name in ("knn", "two-step"):
-        train(lake, "toy", name, classifier=name, nights=labelled, seed=1, good=200)
+        train(
+            lake,
+            "toy",
+            name,
+            classifier=ClassifierSpec(name),
+            sample=SampleSpec(nights=labelled, good=200),
+            seed=1,
+        )
     return made
 
 

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from classifiers.estimators import registry as estimators
 from classifiers.estimators.boosted import MAX_VALUES, VectorReducer
 from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.model import load_model
 from classifiers.sample.features import Features, Layout
 from classifiers.sample.held import HeldVectors
@@ -108,10 +109,15 @@ def survey_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.mark.parametrize("classifier", estimators.CLASSIFIERS)
 def test_same_seed_same_file_which_predicts_the_same(survey_lake: Lake, classifier: str) -> None:
-    options = {"classifier": classifier, "columns": ["ebv"], "class_weight": "balanced"}
+    spec = ClassifierSpec(classifier, class_weight="balanced")
+    features = Features(("toy",), spec.context, ("ebv",))
     models = [
         train(
-            survey_lake, "toy", f"{classifier}-{name}", exposure_classifier=False, **options
+            survey_lake,
+            features,
+            f"{classifier}-{name}",
+            classifier=spec,
+            exposure_classifier=False,
         ).model
         for name in ("a", "b")
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from classifiers.estimators import registry as estimators
 from classifiers.estimators.forest import RobustZScore
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.exposures import classifier
 from classifiers.exposures import novelty as surprise
 from classifiers.exposures import vote as judged
@@ -44,7 +45,7 @@ def _votes(lake: Lake, model: str) -> dict[int, dict]:
 def test_learned_vote_names_exposures_and_ccds(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=10, n_exposures=8, n_ccds=10, signal=2.0, struck=3)
     lake = survey.lake
-    summary = train(lake, "toy", "two", classifier="two-step")
+    summary = train(lake, "toy", "two", classifier=ClassifierSpec("two-step"))
     assert summary.scores[0.0].accuracy > 0.9
     learned = summary.model.exposure_classifier
     assert learned is not None
@@ -71,7 +72,9 @@ def test_learned_vote_names_exposures_and_ccds(make_survey: MakeSurvey) -> None:
 def test_model_is_the_same_bits_and_comes_back(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=5, signal=1.0)
     lake = survey.lake
-    models = [train(lake, "toy", name, classifier="two-step").model for name in ("a", "b")]
+    models = [
+        train(lake, "toy", name, classifier=ClassifierSpec("two-step")).model for name in ("a", "b")
+    ]
     files = [(model_folder(lake, model.name) / MODEL_FILE).read_bytes() for model in models]
     assert files[0] == files[1]
     assert models[0].exposure_classifier is not None
@@ -120,9 +123,9 @@ def test_learned_vote_is_refused_where_it_cannot_be(make_survey: MakeSurvey) -> 
         vote(lake, "paper", rule="guess")
     with pytest.raises(SurveyError, match="--min-ccds belongs to --rule share"):
         vote(lake, "paper", rule="learned", min_ccds=3)
-    train(lake, "toy", "two", classifier="two-step")
+    train(lake, "toy", "two", classifier=ClassifierSpec("two-step"))
     predict(lake, "two", partitions=["night=20140801"])
-    train(lake, "toy", "two", classifier="two-step", seed=1, force=True)
+    train(lake, "toy", "two", classifier=ClassifierSpec("two-step"), seed=1, force=True)
     with pytest.raises(SurveyError, match="predicted by another version of model two"):
         vote(lake, "two", rule="learned")
 
@@ -156,7 +159,7 @@ def test_a_class_of_few_ccds_needs_one_that_is_more_likely_bad_than_good(
     lake = survey.lake
     if not is_far_out:
         monkeypatch.setattr(surprise, "_FAR", 30.0)
-    train(lake, "toy", "two", classifier="two-step")
+    train(lake, "toy", "two", classifier=ClassifierSpec("two-step"))
     predict(lake, "two")
     vote(lake, "two", rule="learned")
     before = _votes(lake, "two")
@@ -267,7 +270,9 @@ def test_a_kind_that_was_never_seen_is_bad_when_far_from_all_good_ones() -> None
 
 def test_card_tells_how_exposures_are_judged(make_survey: MakeSurvey) -> None:
     survey = make_survey(n_nights=8, signal=1.0)
-    model = train(survey.lake, "toy", "m", classifier="knn", exposure_classifier=True).model
+    model = train(
+        survey.lake, "toy", "m", classifier=ClassifierSpec("knn"), exposure_classifier=True
+    ).model
     scores = model.card["exposure_scores"]
     held_out = {name.split("/")[1] for name in model.card["split"]["held_out"]}
     here = np.isin(survey.night, list(held_out))
@@ -276,6 +281,11 @@ def test_card_tells_how_exposures_are_judged(make_survey: MakeSurvey) -> None:
     assert sum(one["exposures"] for one in scores["calibration"]) == scores["exposures"]
     assert scores["brier"] < scores["brier_of_share"]
     other = train(
-        survey.lake, "toy", "m", classifier="two-step", exposure_classifier=False, force=True
+        survey.lake,
+        "toy",
+        "m",
+        classifier=ClassifierSpec("two-step"),
+        exposure_classifier=False,
+        force=True,
     )
     assert other.model.exposure_classifier is None

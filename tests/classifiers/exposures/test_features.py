@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from classifiers.estimators import registry as estimators
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.exposures import classifier
 from classifiers.exposures.features import focal_plane_cells, summarise, summarise_classes
 from classifiers.predict import predict
@@ -141,7 +142,7 @@ def test_what_only_the_whole_exposure_shows_is_found(
     right = {}
     for name, embedders in (("ccds", ["toy"]), ("both", ["toy", "focal-plane-toy"])):
         held_out = train(
-            survey.lake, embedders, name, classifier="knn", exposure_classifier=True
+            survey.lake, embedders, name, classifier=ClassifierSpec("knn"), exposure_classifier=True
         ).held_out
         predict(survey.lake, name)
         vote(survey.lake, name, rule="learned")

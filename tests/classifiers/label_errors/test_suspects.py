@@ -10,14 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifiers.label_errors.suspects import (
-    Suspects,
-    contradictions,
-    find_label_errors,
-    options_of_model,
-    rank,
-)
+from classifiers.estimators.spec import ClassifierSpec
+from classifiers.label_errors.suspects import Suspects, contradictions, find_label_errors, rank
 from classifiers.sample.features import Features
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
 from lake.errors import SurveyError
 from lake.freshness import Freshness
@@ -148,7 +144,7 @@ def test_what_another_list_says_is_no_contradiction(flipped: tuple[Survey, set[i
     survey.lake.write("labels", keys, rows.replace_schema_metadata(), record)
     try:
         assert expnum not in {row["expnum"] for row in rows_of(rank(survey.lake, TOY))}
-        one_list = rank(survey.lake, TOY, sources=["delve"])
+        one_list = rank(survey.lake, TOY, sample=SampleSpec(sources=["delve"]))
         assert expnum in {row["expnum"] for row in rows_of(one_list)}
     finally:
         survey.lake.write("labels", keys, before.replace_schema_metadata(), record)
@@ -203,11 +199,13 @@ def test_a_class_of_one_night_cannot_be_judged(make_survey: MakeSurvey) -> None:
 
 def test_a_model_judges_as_it_was_trained(flipped: tuple[Survey, set[int]]) -> None:
     survey, wrong = flipped
-    train(survey.lake, "toy", "boss", context="exposure", seed=3)
-    options = options_of_model(survey.lake, "boss")
-    assert options["features"].context == "exposure"
-    assert options["seed"] == 3
-    confident = {row["expnum"] for row in rows_of(rank(survey.lake, **options)) if row["confident"]}
+    train(survey.lake, Features(("toy",), "exposure"), "boss", seed=3)
+    found = rank(survey.lake, model="boss")
+    assert found.origin["embedders"] == ["toy"]
+    assert found.origin["seed"] == 3
+    by_hand = rank(survey.lake, Features(("toy",), "exposure"), seed=3)
+    assert found.rows.equals(by_hand.rows)
+    confident = {row["expnum"] for row in rows_of(found) if row["confident"]}
     # Another seed draws other ghosts, of some exposures none.
     assert confident <= wrong
     assert len(confident) >= len(wrong) - 2
@@ -252,8 +250,9 @@ def test_confidence_follows_from_its_definition(drawn: list[tuple[list[int], int
     [
         ({"by": "night"}, "--by 'night': choose one of exposure, ccd"),
         ({"n": 0}, "-n 0"),
-        ({"classifier": "oracle"}, "--classifier 'oracle'"),
-        ({"nights": ["night=20140801"]}, "one night"),
+        ({"model": "boss"}, "name embedders to judge by, or a model to judge as"),
+        ({"classifier": ClassifierSpec(search="halving")}, "labels are judged without a search"),
+        ({"sample": SampleSpec(nights=["night=20140801"])}, "one night"),
         ({"features": Features(("none",))}, "no embeddings of 'none'"),
     ],
 )
@@ -267,4 +266,4 @@ def test_wrong_settings_are_one_line(
 
 def test_an_unknown_model_is_named(flipped: tuple[Survey, set[int]]) -> None:
     with pytest.raises(SurveyError, match="no model 'nobody'"):
-        options_of_model(flipped[0].lake, "nobody")
+        rank(flipped[0].lake, model="nobody")

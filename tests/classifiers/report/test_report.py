@@ -19,6 +19,7 @@ from classifiers.report.page import render
 from classifiers.report.thumbnails import thumbnails
 from classifiers.train import train
 from classifiers.validation.evaluate import evaluate
+from classifiers.validation.splits import SplitSpec
 from classifiers.validation.tables import Evaluation
 from classifiers.vote import vote
 from lake.errors import SurveyError
@@ -292,7 +293,7 @@ def test_how_exposures_are_judged_as_a_whole_stands_on_the_page(reported: Report
 
 def test_a_model_divided_by_image_says_so(make_survey: MakeSurvey, tmp_path: Path) -> None:
     survey = make_survey(n_nights=4, signal=1.0)
-    train(survey.lake, "toy", "m", split="image", min_probability=0.0)
+    train(survey.lake, "toy", "m", split=SplitSpec("image"), min_probability=0.0)
     result = evaluate(survey.lake, "m", tmp_path)
     assert result.leak is None
     assert set(result.scores) == {0.0}

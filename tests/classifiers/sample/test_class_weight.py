@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.sample.class_weight import reweighted
 from classifiers.train import train
 from lake.errors import SurveyError
@@ -75,5 +76,5 @@ def test_all_shares_may_be_given() -> None:
 def test_wrong_settings_are_one_line(make_survey: MakeSurvey, setting: str, says: str) -> None:
     survey = make_survey(n_nights=3)
     with pytest.raises(SurveyError) as caught:
-        train(survey.lake, "toy", "m", class_weight=setting)
+        train(survey.lake, "toy", "m", classifier=ClassifierSpec(class_weight=setting))
     assert says in str(caught.value) and "\n" not in str(caught.value)

@@ -122,7 +122,7 @@ def test_predictions_are_redone_when_any_input_changed(survey: Survey) -> None:
     here = survey.night == NIGHT
     fwhm = np.linspace(2, 6, here.sum(), dtype=np.float32)
     write_ccds(survey, "sim", {"fwhm": fwhm, "ebv": np.full(here.sum(), 0.02, np.float32)})
-    train(lake, ["toy", "other", "whole"], "m", context="band", columns=["fwhm"])
+    train(lake, Features(("toy", "other", "whole"), "band", ("fwhm",)), "m")
     assert predict(lake, "m").done == 6
     assert predict(lake, "m").done == 0
     expnum, ccdnum = survey.expnum[here], survey.ccdnum[here]
@@ -160,7 +160,7 @@ def test_other_settings_of_a_joined_embedder_are_refused(survey: Survey) -> None
 def test_card_records_every_input(survey: Survey) -> None:
     rows = int((survey.night == NIGHT).sum())
     write_ccds(survey, "sim", {"fwhm": np.ones(rows, np.float32)})
-    train(survey.lake, ["toy", "whole"], "m", context="exposure", columns=["fwhm"])
+    train(survey.lake, Features(("toy", "whole"), "exposure", ("fwhm",)), "m")
     model = load_model(survey.lake, "m")
     assert model.features == Features(("toy", "whole"), "exposure", ("fwhm",), "sim")
     assert [one["name"] for one in model.card["embedders"]] == ["toy", "whole"]
@@ -188,7 +188,7 @@ def test_null_columns_become_the_median_of_good_images(survey: Survey) -> None:
     fwhm[:20] = np.nan
     fwhm[20] = np.inf
     write_ccds(survey, "sim", {"fwhm": fwhm, "ebv": np.full(n, 0.02, np.float32)})
-    summary = train(lake, "toy", "m", columns=["fwhm"])
+    summary = train(lake, Features(("toy",), columns=("fwhm",)), "m")
     assert summary.n_missing == 0
     predicted = predict(lake, "m")
     assert predicted.n_failed == 0
@@ -246,11 +246,15 @@ def test_imputer_leaves_all_else_alone() -> None:
         (["toy", "toy"], {}, "--embedder: toy is named twice"),
         (["toy", "none"], {}, "no embeddings of 'none'"),
         (["whole", "toy"], {}, "whole has vectors of whole exposures only"),
-        (["toy"], {"columns": ["ccd_cuts"]}, "--columns ccd_cuts: it names the CCD or says what"),
-        (["toy"], {"columns": ["object"]}, "--columns object: its values are no numbers"),
-        (["toy"], {"columns": ["text"]}, "--columns text: its values are no numbers"),
-        (["toy"], {"columns": ["fwhm", "fwhm"]}, "--columns: fwhm is named twice"),
-        (["toy"], {"columns": ["fwmh"]}, "--columns fwmh: the CCD table of sim has no value of it"),
+        (["toy"], {"columns": ("ccd_cuts",)}, "--columns ccd_cuts: it names the CCD or says what"),
+        (["toy"], {"columns": ("object",)}, "--columns object: its values are no numbers"),
+        (["toy"], {"columns": ("text",)}, "--columns text: its values are no numbers"),
+        (["toy"], {"columns": ("fwhm", "fwhm")}, "--columns: fwhm is named twice"),
+        (
+            ["toy"],
+            {"columns": ("fwmh",)},
+            "--columns fwmh: the CCD table of sim has no value of it",
+        ),
     ],
 )
 def test_wrong_inputs_are_one_line(
@@ -259,7 +263,7 @@ def test_wrong_inputs_are_one_line(
     n = int((survey.night == NIGHT).sum())
     write_ccds(survey, "sim", {"text": np.full(n, "x"), "ebv": np.full(n, 0.02, np.float32)})
     with pytest.raises(SurveyError) as caught:
-        train(survey.lake, embedders, "m", **options)
+        train(survey.lake, Features(tuple(embedders), **options), "m")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not Path(survey.lake.root, "models").exists()
@@ -269,7 +273,7 @@ def test_empty_night_of_an_embedder_is_no_obstacle(survey: Survey) -> None:
     lake: Lake = survey.lake
     none = np.zeros(0, np.int64)
     write_vectors(lake, NIGHT, none, none, np.zeros((0, 16)))
-    train(lake, ["toy", "whole"], "m", context="band")
+    train(lake, Features(("toy", "whole"), "band"), "m")
     assert predict(lake, "m").n_ccds == (survey.night != NIGHT).sum()
 
 

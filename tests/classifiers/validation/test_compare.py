@@ -18,11 +18,12 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from classifiers.estimators.fit import fit_part, predict_proba
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.sample.features import Features
 from classifiers.sample.sample import read_sample
 from classifiers.train import train
 from classifiers.validation.compare import METRICS, compare, contender_of, contenders_of
-from classifiers.validation.splits import split_by_group
+from classifiers.validation.splits import SplitSpec, split_by_group
 from cli.main import app, run
 from lake.errors import SurveyError
 from lake.store import Lake, read_file
@@ -129,7 +130,7 @@ def test_the_first_seed_is_a_training_and_any_number_of_processes_gives_the_same
     assert alone.table().equals(both.table())
     assert alone.by_class().equals(both.by_class())
     for name, trials in zip(("knn", "logistic"), alone.trials, strict=True):
-        trained = train(survey_lake, "toy", f"plain-{name}", classifier=name)
+        trained = train(survey_lake, "toy", f"plain-{name}", classifier=ClassifierSpec(name))
         assert trials[0].every.confusion.tolist() == trained.scores[0.0].confusion.tolist()
         assert trials[0].sure.confusion.tolist() == trained.scores[0.9].confusion.tolist()
     assert not survey_lake.partitions("searches")
@@ -194,7 +195,7 @@ def test_only_what_is_new_or_has_changed_is_fitted(survey_lake: Lake) -> None:
     assert n_fitted(["toy"], n_seeds=3) == 1
     assert n_fitted(["toy", "dim"], n_seeds=3) == 3
     assert n_fitted(["toy"], n_seeds=3, min_probability=0.5) == 3
-    assert n_fitted(["toy"], n_seeds=3, test_fraction=0.5) == 3
+    assert n_fitted(["toy"], n_seeds=3, split=SplitSpec(test_fraction=0.5)) == 3
     # Other CCDs: those that all contenders have.
     assert n_fitted(["toy", "last"], n_seeds=3) == 6
 
@@ -215,8 +216,11 @@ def test_all_are_scored_on_the_ccds_that_all_have(survey_lake: Lake) -> None:
 
 
 def test_a_model_is_trained_anew_with_its_own_settings(survey_lake: Lake) -> None:
-    train(survey_lake, "toy", "found", search="halving", candidates=4, workers=1, columns=["ebv"])
-    train(survey_lake, "toy", "even", class_weight="balanced", classifier="logistic")
+    halving = ClassifierSpec(search="halving", candidates=4)
+    with_ebv = Features(("toy",), columns=("ebv",))
+    train(survey_lake, with_ebv, "found", classifier=halving, workers=1)
+    balanced = ClassifierSpec("logistic", class_weight="balanced")
+    train(survey_lake, "toy", "even", classifier=balanced)
     found, even = (contender_of(survey_lake, name) for name in ("found", "even"))
     assert found.settings is not None and found.features.columns == ("ebv",)
     result = compare(survey_lake, [found, even], n_seeds=1, workers=1)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from classifiers.predict import predict
+from classifiers.sample.features import Features
 from classifiers.train import train
 from classifiers.validation.evaluate import evaluate
+from classifiers.validation.splits import SplitSpec
 from classifiers.validation.tables import ALL, score_table
 from lake.errors import SurveyError
 from queries.engine import run_sql
@@ -20,7 +22,7 @@ from tests.classifiers.conftest import MakeSurvey
 @pytest.mark.parametrize("split", ["night", "exposure", "image"])
 def test_repeats_the_scores_of_training(make_survey: MakeSurvey, split: str) -> None:
     survey = make_survey(signal=1.0)
-    summary = train(survey.lake, "toy", "m", split=split, context="exposure")
+    summary = train(survey.lake, Features(("toy",), "exposure"), "m", split=SplitSpec(split))
     result = evaluate(survey.lake, "m")
     for cut in (0.0, 0.9):
         np.testing.assert_array_equal(result.scores[cut].confusion, summary.scores[cut].confusion)
@@ -67,7 +69,7 @@ def test_tables_and_files(make_survey: MakeSurvey, tmp_path: Path) -> None:
 def test_other_labels_than_were_divided(make_survey: MakeSurvey) -> None:
     survey = make_survey(signal=1.0)
     train(survey.lake, "toy", "by_night")
-    train(survey.lake, "toy", "by_image", split="image")
+    train(survey.lake, "toy", "by_image", split=SplitSpec("image"))
     partition = survey.lake.partitions("labels")[0]
     keys, record = dict(partition.keys), partition.record()
     assert record is not None

@@ -24,9 +24,11 @@ from sklearn.preprocessing import RobustScaler
 
 from classifiers.estimators import knn
 from classifiers.estimators import registry as estimators
+from classifiers.estimators.spec import ClassifierSpec
 from classifiers.model import load_model
 from classifiers.sample.features import Features
 from classifiers.sample.sample import Sample, ccd_keys, read_sample
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
 from classifiers.validation import search
 from classifiers.validation.search import (
@@ -189,7 +191,13 @@ def test_held_out_nights_never_enter_and_folds_share_no_night(
     survey_lake: Lake, calls: Calls
 ) -> None:
     summary = train(
-        survey_lake, "toy", "m", search="halving", candidates=9, workers=1, seed=2, good=100
+        survey_lake,
+        "toy",
+        "m",
+        sample=SampleSpec(good=100),
+        classifier=ClassifierSpec(search="halving", candidates=9),
+        workers=1,
+        seed=2,
     )
     assert summary.found is not None
     assert len(calls) == summary.found.n_evaluations == 3 * (9 + 3 + 1)
@@ -205,7 +213,13 @@ def test_held_out_nights_never_enter_and_folds_share_no_night(
 
 
 def test_the_model_is_the_winner_and_says_so(survey_lake: Lake) -> None:
-    summary = train(survey_lake, "toy", "won", search="halving", candidates=12, workers=1)
+    summary = train(
+        survey_lake,
+        "toy",
+        "won",
+        classifier=ClassifierSpec(search="halving", candidates=12),
+        workers=1,
+    )
     found, card = summary.found, load_model(survey_lake, "won").card
     assert found is not None
     rows = run_query(survey_lake, "search_history", {"model": "won"})
@@ -355,7 +369,13 @@ def test_ccds_of_either_side_are_those_of_a_plain_training(
     survey_lake: Lake, sample: Sample
 ) -> None:
     """A search changes the settings and nothing else."""
-    searched = train(survey_lake, "toy", "one", search="halving", candidates=2, workers=1)
+    searched = train(
+        survey_lake,
+        "toy",
+        "one",
+        classifier=ClassifierSpec(search="halving", candidates=2),
+        workers=1,
+    )
     plain = train(survey_lake, "toy", "two")
     assert searched.model.card["split"] == plain.model.card["split"]
     assert searched.model.card["training"] == plain.model.card["training"]
@@ -367,14 +387,13 @@ def test_ccds_of_either_side_are_those_of_a_plain_training(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"candidates": 0}, "--candidates 0: give 1 or more"),
         ({"workers": 0}, "--workers 0: give 1 or more"),
-        ({"nights": ["night=2014080[12]"]}, "two nights or more to learn from"),
+        ({"sample": SampleSpec(nights=["night=2014080[12]"])}, "two nights or more to learn from"),
     ],
 )
 def test_wrong_settings_are_one_line(make_survey: MakeSurvey, options: dict, message: str) -> None:
     survey = make_survey(n_nights=3)
     with pytest.raises(SurveyError) as caught:
-        train(survey.lake, "toy", "m", search="halving", **options)
+        train(survey.lake, "toy", "m", classifier=ClassifierSpec(search="halving"), **options)
     assert message in str(caught.value)
     assert not survey.lake.partitions("searches")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from classifiers.registry.catalog import list_models, read_entries
+from classifiers.sample.features import Features
 from classifiers.train import train
 from classifiers.validation.evaluate import evaluate
+from classifiers.validation.splits import SplitSpec
 from lake.errors import SurveyError
 from lake.model_files import model_folder
 from lake.paths import MODEL_CARD
@@ -60,8 +62,8 @@ def test_evaluation_keeps_the_table_or_follows_the_labels(make_survey: MakeSurve
 def test_models_and_what_they_are_worth(make_survey: MakeSurvey) -> None:
     survey = make_survey(signal=1.0)
     assert list_models(survey.lake).num_rows == 0
-    summary = train(survey.lake, "toy", "b", context="exposure")
-    train(survey.lake, "toy", "a", split="image")
+    summary = train(survey.lake, Features(("toy",), "exposure"), "b")
+    train(survey.lake, "toy", "a", split=SplitSpec("image"))
     (model_folder(survey.lake, "c")).mkdir()
     (model_folder(survey.lake, "c") / MODEL_CARD).write_text("{}")
     rows = {row["model"]: row for row in list_models(survey.lake).to_pylist()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from classifiers.sample.spec import SampleSpec
 from classifiers.train import train
 from classifiers.validation.evaluate import evaluate
 from classifiers.validation.metrics import score_decided
@@ -18,7 +19,7 @@ def test_scores_agree_with_the_truth_within_their_intervals(
     """What 20 labelled nights say of a model is what 25 nights with known truth say of it."""
     survey = make_survey(n_nights=45, signal=strength, scatter=0.3, n_labelled=20)
     labelled = [f"night={20140801 + index}" for index in range(20)]
-    model = train(survey.lake, "toy", "m", nights=labelled).model
+    model = train(survey.lake, "toy", "m", sample=SampleSpec(nights=labelled)).model
     scores = evaluate(survey.lake, "m").scores[0.0]
 
     fresh = survey.night > "20140820"
