@@ -206,7 +206,7 @@ def test_progress_counts_partitions(full: Lake) -> None:
 
 
 def test_an_unknown_release_is_told(full: Lake) -> None:
-    with pytest.raises(SurveyError, match=r"no release 'dr8' .* it has dr10, dr9"):
+    with pytest.raises(SurveyError, match=r"no release 'dr8' .* it has dr9, dr10"):
         merge_labels(full, "dr8")
 
 
