@@ -58,7 +58,7 @@ def test_what_is_not_there_is_one_line(folder: Path) -> None:
 
 def test_tables_are_those_of_sql(folder: Path) -> None:
     lake = survey_qa.open("survey.lake")
-    for name in ("ccds", "exposures", "labels", "reports", "predictions", "votes", "holdouts"):
+    for name in ("ccds", "exposures", "labels", "reports", "predictions", "votes", "test_sets"):
         frame = lake.table(name).collect()
         rows = lake.sql(f"select * from {name}").to_polars()
         assert frame.columns == rows.columns
