@@ -48,10 +48,10 @@ def steps(
     Parameters
     ----------
     width, n_samples : of the vectors to be fitted; there are no more components than either.
-    settings : a value for each name of `SPACE`; None for `OPTIMUM`. A scaler may be one that is
+    settings : values by names of `SPACE`, else those of `OPTIMUM`. A scaler may be one that is
         fitted already.
     """
-    chosen = OPTIMUM if settings is None else settings
+    chosen = {**OPTIMUM, **(settings or {})}
     scaler = chosen["scaler"]
     components = min(chosen["n_components"], width, n_samples)
     return [
