@@ -69,7 +69,7 @@ def train(
     """Train `classifier` on the labelled CCDs of a lake and save it as ``models/<model>``.
 
     Defaults follow Luo et al. (2026): the balanced sample of section 2.4 and the classifier of
-    section 3.1, fitted on 70 %. Unlike the paper, whole nights are held out.
+    section 3.2, fitted on 70 %. Unlike the paper, whole nights are held out.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def train(
         context that suits the classifier.
     sample : the labelled CCDs (section 2.4).
     split : what is held out. What the paper does, ``image``, is scored beside it.
-    classifier : which one, and how its settings are found (section 3.1).
+    classifier : which one, and how its settings are found (section 3.2).
     exposure_classifier : whether to classify whole exposures too
         (`classifiers.exposures.classifier`); None for what suits the classifier: ``two-step`` does.
     min_probability : the cut at which scores are given beside those of all predictions; 0.9 as in

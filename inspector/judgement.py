@@ -24,7 +24,7 @@ from lake.errors import SurveyError
 from lake.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-#: Scale of an inspector's confidence (Green et al. 2025, section 2): 0 no data … 4 certain.
+#: Scale of an inspector's confidence (Green et al. 2025, section 4): 0 no data … 4 certain.
 QUALITIES = (0, 1, 2, 3, 4)
 #: Characters that a comment may have.
 MAX_COMMENT = 2000

@@ -75,7 +75,7 @@ def build(
     Where these have columns of the CCD table, what is missing is filled in first, by the median of
     the good images.
 
-    ``knn`` is the paper's optimum (Luo et al. 2026, section 3.1): MinMaxScaler, PCA to 15
+    ``knn`` is the paper's optimum (Luo et al. 2026, section 3.2): MinMaxScaler, PCA to 15
     components, VarianceThreshold 0.001, and 7 neighbours by the L1 distance.
     ``two-step`` asks whether an image is good, by how far it is from what is usual, and then what
     is wrong with it (`classifiers.estimators.forest`).

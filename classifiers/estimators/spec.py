@@ -21,8 +21,8 @@ class ClassifierSpec:
 
     Attributes
     ----------
-    name : one of `registry.CLASSIFIERS`; ``knn`` is the one of Luo et al. (2026), section 3.1.
-    search : ``none`` for the default settings, which for ``knn`` are the optimum of section 3.1;
+    name : one of `registry.CLASSIFIERS`; ``knn`` is the one of Luo et al. (2026), section 3.2.
+    search : ``none`` for the default settings, which for ``knn`` are the optimum of section 3.2;
         ``halving`` to find better ones among `candidates` on the training side.
     candidates : settings that a search draws; 200 take minutes, and more found nothing better.
     class_weight : ``none`` for the sample's proportions, as published; ``balanced``, or shares
