@@ -101,7 +101,7 @@ def compare(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Train classifiers on the same divisions by night and show how far their scores differ.
+    """Train classifiers on the same splits by night and show how far their scores differ.
 
     Reads `labels` and `embeddings`, as `train` does.
 
@@ -179,7 +179,7 @@ def _show(result: Comparison, metric: str, by_class: bool, split: str) -> None:
         f"first seed{left_out}"
     )
     if not by_class and len(shown) > 1 and n_seeds > 1:
-        say("differences are from the first row, with a 95 % interval for divisions that overlap")
+        say("differences are from the first row, with a 95 % interval for splits that overlap")
 
 
 def _spread(row: dict[str, Any], name: str) -> str | None:

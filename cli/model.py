@@ -199,7 +199,7 @@ def evaluate(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Train anew on so many other divisions, to see how far scores deviate; when not "
+            help="Train anew on so many other splits, to see how far scores deviate; when not "
             "given, 10 for a report."
         ),
     ] = None,
@@ -214,7 +214,7 @@ def evaluate(
     folder = folder_output(context, output, [images])
     if seeds is None:
         seeds = 0 if output is None else 10
-    with progress("training on other divisions", "trainings") as shown:
+    with progress("training on other splits", "trainings") as shown:
         result = score(
             session(context).lake(),
             model,

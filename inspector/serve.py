@@ -12,7 +12,6 @@ from starlette.applications import Starlette
 
 from inspector.cache import ImageCache
 from inspector.connections import REQUEST_SECONDS, impatient
-from inspector.desk import Desk
 from inspector.facts import Facts, find_model
 from inspector.guard import is_loopback
 from inspector.names import Names
@@ -20,6 +19,7 @@ from inspector.neighbours import Neighbours
 from inspector.render import Renderer
 from inspector.rounds import Round
 from inspector.server import make_app
+from inspector.service import InspectionService
 from inspector.sessions import Sessions, read_secret
 from lake.errors import SurveyError
 
@@ -62,12 +62,12 @@ def build_app(
     facts = Facts(lake, find_model(lake, model or round.origin.get("model")))
     listed = sorted({p["night"] for p in lake.partitions("labels")})
     neighbours = Neighbours(lake, facts.embedder, round.subjects, listed)
-    desk = Desk(lake, round, facts, neighbours)
+    service = InspectionService(lake, round, facts, neighbours)
     renderer = Renderer(images, ImageCache(lake.root / IMAGES, cache_bytes), workers)
     names = Names(lake.root)
     names.check()
     sessions = Sessions(read_secret(lake.root), access, round.name, names)
-    return make_app(desk, renderer, sessions, None if any_host else _LOOPBACK)
+    return make_app(service, renderer, sessions, None if any_host else _LOOPBACK)
 
 
 def serve(

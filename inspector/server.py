@@ -1,4 +1,4 @@
-"""The web server: routes, and nothing that a test of the desk would want."""
+"""The web server: routes, and nothing that a test of the service would want."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from images.stretch import STRETCHES, Stretch
-from inspector.desk import SHOWN, SORTS, Desk, Refused, View, entry_json
 from inspector.focal_plane import MOSAIC_SIZE, THUMBNAIL_SIZE
 from inspector.guard import Guard
 from inspector.judgement import QUALITIES, VERDICTS, Closed, Conflict, VerdictLog
@@ -31,6 +30,7 @@ from inspector.notice import MEDIA_TYPE as NOTICE_TYPE
 from inspector.notice import draw_notice
 from inspector.render import Busy, NoImage, Renderer
 from inspector.rounds import Subject
+from inspector.service import SHOWN, SORTS, InspectionService, Refused, View, entry_json
 from inspector.sessions import BROWSER_AGE, SESSION_AGE, Session, Sessions
 from lake.errors import SurveyError
 
@@ -44,7 +44,7 @@ Handler = Callable[[Request, Session], Awaitable[Response]]
 
 
 def make_app(
-    desk: Desk, renderer: Renderer, sessions: Sessions, hosts: frozenset[str] | None
+    service: InspectionService, renderer: Renderer, sessions: Sessions, hosts: frozenset[str] | None
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -52,12 +52,12 @@ def make_app(
     ----------
     hosts : names under which the page may be asked for; None for any, see `Guard`.
     """
-    return _Server(desk, renderer, sessions).app(hosts)
+    return _Server(service, renderer, sessions).app(hosts)
 
 
 class _Server:
-    def __init__(self, desk: Desk, renderer: Renderer, sessions: Sessions) -> None:
-        self.desk = desk
+    def __init__(self, service: InspectionService, renderer: Renderer, sessions: Sessions) -> None:
+        self.service = service
         self.renderer = renderer
         self.sessions = sessions
         # Threads of its own: whatever else the server is busy with, saving goes on.
@@ -70,7 +70,7 @@ class _Server:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.globals |= {"round": desk.round, "keys": _key_of(desk)}
+        self.templates.globals |= {"round": service.round, "keys": _key_of(service)}
 
     def app(self, hosts: frozenset[str] | None) -> Starlette:
         """Return the application with its routes."""
@@ -102,7 +102,7 @@ class _Server:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         await self.renderer.start()
-        self.desk.neighbours.start()
+        self.service.neighbours.start()
         try:
             yield
         finally:
@@ -204,7 +204,7 @@ class _Server:
 
     async def _page(self, request: Request, session: Session) -> Response:
         mode = request.path_params["mode"]
-        if mode == "merge" and not self.desk.round.is_closed:
+        if mode == "merge" and not self.service.round.is_closed:
             return _redirect("/inspect")
         return self._html(
             "page.html", mode=mode, session=session, **self._choices(View.of(request.query_params))
@@ -215,7 +215,7 @@ class _Server:
 
         def read() -> dict[str, Any]:
             log = self._log(mode, session)
-            subjects = self.desk.listing(log, view, mode == "merge")
+            subjects = self.service.listing(log, view, mode == "merge")
             pages = max(1, -(-len(subjects) // PAGE))
             at = request.query_params.get("at", "")
             places = {subject.key: place for place, subject in enumerate(subjects)}
@@ -223,7 +223,7 @@ class _Server:
             page = min(max(_integer(request.query_params.get("page"), wanted), 1), pages)
             shown = subjects[(page - 1) * PAGE : page * PAGE]
             cards = [(subject, entry_json(log.entry(subject.key))) for subject in shown]
-            progress = self.desk.progress(log, mode == "merge")
+            progress = self.service.progress(log, mode == "merge")
             return {"cards": cards, "pages": pages, "page": page, "at": at, "progress": progress}
 
         found = await self._in(self.reading, read)
@@ -236,10 +236,10 @@ class _Server:
             log = self._log(mode, session)
             log.refresh()
             entries = log.entries()
-            subjects = self.desk.listing(log, view, mode == "merge")
+            subjects = self.service.listing(log, view, mode == "merge")
             return {
                 "subjects": [[subject.key, subject.key in entries] for subject in subjects],
-                "progress": self.desk.progress(log, mode == "merge"),
+                "progress": self.service.progress(log, mode == "merge"),
             }
 
         return JSONResponse(await self._in(self.reading, read))
@@ -251,17 +251,17 @@ class _Server:
         stretch = _stretch(request.query_params.get("stretch", ""))
 
         def read() -> dict[str, Any]:
-            layout = self.desk.layout(subject)
+            layout = self.service.layout(subject)
             ready = layout is not None and self.renderer.is_ready(layout, MOSAIC_SIZE, stretch)
             return {
                 "subject": subject,
-                "summary": self.desk.summaries[subject.key],
-                "exposure": self.desk.exposure(subject),
+                "summary": self.service.summaries[subject.key],
+                "exposure": self.service.exposure(subject),
                 "layout": layout,
-                "neighbours": self.desk.neighbours.of(subject),
-                "neighbours_ready": self.desk.neighbours.ready.is_set(),
+                "neighbours": self.service.neighbours.of(subject),
+                "neighbours_ready": self.service.neighbours.ready.is_set(),
                 "entry": entry_json(self._log(mode, session).entry(subject.key)),
-                "others": self.desk.others(subject.key),
+                "others": self.service.others(subject.key),
                 "opinions_of": self._opinions_of,
                 "ready": ready,
                 "mode": mode,
@@ -271,7 +271,7 @@ class _Server:
 
     def _opinions_of(self, camera: str, expnum: int) -> str:
         """Return the classes that lists give an exposure, for the caption of a thumbnail."""
-        found = self.desk.facts.labels_of(camera, expnum)
+        found = self.service.facts.labels_of(camera, expnum)
         return ", ".join(found) or "in no list"
 
     # --- verdicts
@@ -280,13 +280,13 @@ class _Server:
         mode = request.path_params["mode"]
         try:
             body = await _json(request)
-            subject = self.desk.subject(str(body.get("subject", "")))
+            subject = self.service.subject(str(body.get("subject", "")))
             if subject is None:
                 raise Refused("subject: not in this round")
             version = body.get("version")
             if type(version) is not int or version < 0:
                 raise Refused("version: a number")
-            judgement = self.desk.parse_judgement(body)
+            judgement = self.service.parse_judgement(body)
         except Refused as refusal:
             return JSONResponse({"problem": str(refusal)}, 400)
         key = subject.key
@@ -296,7 +296,7 @@ class _Server:
             entry = log.judge(key, version, judgement, session.inspector)
             return {
                 "entry": entry_json(entry),
-                "progress": self.desk.progress(log, mode == "merge"),
+                "progress": self.service.progress(log, mode == "merge"),
             }
 
         return await self._save(save, mode)
@@ -313,7 +313,7 @@ class _Server:
         def save() -> dict[str, Any]:
             log = self._log(mode, session)
             key = log.undo(sequence, session.inspector)
-            progress = self.desk.progress(log, mode == "merge")
+            progress = self.service.progress(log, mode == "merge")
             if key is None:
                 return {"subject": None, "progress": progress}
             return {"subject": key, "entry": entry_json(log.entry(key)), "progress": progress}
@@ -321,7 +321,7 @@ class _Server:
         return await self._save(save, mode)
 
     async def _save(self, save: Callable[[], dict[str, Any]], mode: str) -> Response:
-        if mode == "merge" and not self.desk.round.is_closed:
+        if mode == "merge" and not self.service.round.is_closed:
             return JSONResponse({"problem": "the round is still open"}, 423)
         try:
             return JSONResponse(await self._in(self.saving, save))
@@ -372,10 +372,10 @@ class _Server:
         """
         stretch = request.path_params["stretch"]
         try:
-            subject = self.desk.pictured(request.path_params["key"])
+            subject = self.service.pictured(request.path_params["key"])
             if subject is None or stretch not in STRETCHES:
                 raise NoImage("no such image")
-            layout = await self._in(self.reading, lambda: self.desk.layout(subject))
+            layout = await self._in(self.reading, lambda: self.service.layout(subject))
             if layout is None:
                 raise NoImage("no CCD table of the lake knows this exposure")
             image = await draw(layout, stretch)
@@ -392,26 +392,28 @@ class _Server:
     # --- small things
 
     def _subject(self, request: Request) -> Subject | None:
-        return self.desk.subject(request.path_params["key"])
+        return self.service.subject(request.path_params["key"])
 
     def _log(self, mode: str, session: Session) -> VerdictLog:
-        return self.desk.settlements() if mode == "merge" else self.desk.log(session.inspector)
+        return (
+            self.service.settlements() if mode == "merge" else self.service.log(session.inspector)
+        )
 
     def _choices(self, view: View) -> dict[str, Any]:
-        desk = self.desk
+        service = self.service
         return {
             "view": view,
             "sorts": SORTS,
             "shown": SHOWN,
-            "bands": desk.bands(),
-            "proposed": desk.proposed(),
-            "classes": desk.classes,
-            "class_keys": {name: key for key, name in desk.keys.items()},
+            "bands": service.bands(),
+            "proposed": service.proposed(),
+            "classes": service.classes,
+            "class_keys": {name: key for key, name in service.keys.items()},
             "qualities": list(zip(QUALITIES, QUALITY_KEYS, strict=True)),
             "verdicts": VERDICTS,
             "actions": ACTIONS,
             "stretches": STRETCHES,
-            "is_closed": desk.round.is_closed,
+            "is_closed": service.round.is_closed,
         }
 
     def _html(self, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
@@ -421,11 +423,11 @@ class _Server:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-def _key_of(desk: Desk) -> str:
+def _key_of(service: InspectionService) -> str:
     """Return the keyboard as the script reads it."""
     return json.dumps(
         {
-            "classes": desk.keys,
+            "classes": service.keys,
             "quality": dict(zip(QUALITY_KEYS, QUALITIES, strict=True)),
             "stretches": STRETCHES,
         }

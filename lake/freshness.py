@@ -76,6 +76,13 @@ class Freshness:
             return f"`survey-qa embed --embedder {keys['embedder']} --images FOLDER`"
         if partition.table == "predictions":
             return f"`survey-qa predict --model {keys['model']}`"
+        if partition.table == "crossmatches":
+            return f"`survey-qa crossmatch --model {keys['model']} --release {keys['release']}`"
+        if partition.table == "consistency":
+            return f"`survey-qa consistency --model {keys['model']}`"
+        if partition.table == "label_errors":
+            options = [f" --embedder {name}" for name in keys["embedder"].split("+")]
+            return f"`survey-qa label-errors{''.join(options)}`"
         if partition.table == "votes":
             options = [
                 f" --{name.replace('_', '-')} {value}"

@@ -406,7 +406,7 @@ TABLES: dict[str, Table] = {
             ("contender",),
             ("seed",),
             _columns(
-                ("seed", _I64, "", "decides the division and the fit"),
+                ("seed", _I64, "", "decides the split and the fit"),
                 ("model", _TEXT, "", "model whose settings these are; null: none"),
                 ("classifier", _TEXT, "", "classifier"),
                 ("embedders", _TEXT, "", "embedders, + between those that are joined"),

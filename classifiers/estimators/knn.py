@@ -11,8 +11,9 @@ from sklearn.feature_selection import VarianceThreshold
 
 from classifiers.estimators.neighbours import WeightedNeighbours
 
-#: Settings that Luo et al. (2026, section 3.2 and table 2) searched, in their order. The leaf size is that of a
-#: tree, which decides its speed and nothing else; the neighbours here are found without one.
+#: Settings that Luo et al. (2026, section 3.2 and table 2) searched, in their order. The leaf size
+#: is that of a tree, which decides its speed and nothing else; the neighbours here are found
+#: without one.
 SPACE: Mapping[str, tuple[Any, ...]] = {
     "scaler": (
         "StandardScaler",

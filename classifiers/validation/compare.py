@@ -1,4 +1,4 @@
-"""Several classifiers, trained and scored on the same divisions of the nights."""
+"""Several classifiers, trained and scored on the same splits of the nights."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Trial:
-    """Scores of one contender on one division: of every prediction, and of those at the cut."""
+    """Scores of one contender on one split: of every prediction, and of those at the cut."""
 
     every: Scores
     sure: Scores
@@ -151,8 +151,8 @@ class Comparison:
     def table(self, metric: str = METRICS[0]) -> pa.Table:
         """Return one row per contender: means, standard deviations over seeds, difference.
 
-        ``difference`` is that of `metric` from the first contender's on the same divisions, with
-        a 95 % interval. Divisions share images, so that its variance over seeds is too small; it is
+        ``difference`` is that of `metric` from the first contender's on the same splits, with
+        a 95 % interval. Splits share images, so that its variance over seeds is too small; it is
         corrected as by Nadeau & Bengio (2003, Machine Learning 52, 239).
         """
         rows: list[dict[str, Any]] = [contender.to_dict() for contender in self.contenders]
@@ -238,13 +238,13 @@ def compare(
     sample, split : as for `classifiers.train`; a split like another model's is of one seed, and so
         none to compare on.
     min_probability : the cut at which coverage and the second scores by class are given.
-    n_seeds : how many divisions; `seed` is the first, and decides which CCDs are drawn.
+    n_seeds : how many splits; `seed` is the first, and decides which CCDs are drawn.
     workers : processes; the cores that there are when None. The result does not depend on it.
 
     Raises
     ------
     SurveyError : nothing to compare, wrong settings, no CCD of which all have vectors, or a
-        division that leaves a side without good or bad images.
+        split that leaves a side without good or bad images.
     """
     if not contenders:
         raise SurveyError("nothing to compare; name an --embedder or a --model")
@@ -263,9 +263,7 @@ def compare(
     samples, n_left_out = _same_ccds(read)
     seeds = range(seed, seed + n_seeds)
     any_sample = next(iter(samples.values()))
-    divisions = [
-        split_by_group(any_sample, split.by, split.test_fraction, number) for number in seeds
-    ]
+    splits = [split_by_group(any_sample, split.by, split.test_fraction, number) for number in seeds]
     rows = _rows_digest(any_sample)
     common = {
         "split": split.by,
@@ -291,7 +289,7 @@ def compare(
             place,
             contenders[place],
             samples[contenders[place].features],
-            divisions[number],
+            splits[number],
             seeds[number],
             min_probability,
         )
@@ -305,8 +303,8 @@ def compare(
     return Comparison(
         contenders=tuple(contenders),
         trials=tuple(tuple(one.trial(number) for number in seeds) for one in fits),
-        n_train=tuple(int((~held_out).sum()) for held_out in divisions),
-        n_test=tuple(int(held_out.sum()) for held_out in divisions),
+        n_train=tuple(int((~held_out).sum()) for held_out in splits),
+        n_test=tuple(int(held_out.sum()) for held_out in splits),
         n_left_out=n_left_out,
         min_probability=min_probability,
     )

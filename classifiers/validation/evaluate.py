@@ -64,13 +64,13 @@ def evaluate(
     output : folder of the report: ``index.html``, its tables as CSV, its plots, ``scores.json``.
     images : folder of the survey's images, for thumbnails of the worst mistakes.
     per_class : mistakes shown of each class.
-    n_seeds : how often the classifier is trained anew on other divisions of its kind, to see how
+    n_seeds : how often the classifier is trained anew on other splits of its kind, to see how
         far scores deviate; `progress` is called with the trainings done and their number.
 
     Raises
     ------
     SurveyError : no such model, nothing held out, or a sample that is no longer the one that was
-        divided, where the division was not by night; votes that are out of date, unless
+        divided, where the split was not by night; votes that are out of date, unless
         `stale_ok`.
     """
     _check(output, images, per_class, n_seeds)
@@ -117,7 +117,7 @@ def evaluate(
     )
     if n_seeds:
         evaluation = replace(
-            evaluation, seeds=_other_divisions(lake, trained, n_seeds, max(cuts), progress)
+            evaluation, seeds=_other_splits(lake, trained, n_seeds, max(cuts), progress)
         )
     if output is not None:
         from classifiers.report import write_report
@@ -166,7 +166,7 @@ class _Asked:
         return Answer(query, bound, rows, filled_sql(self.lake, query, bound))
 
 
-def _other_divisions(
+def _other_splits(
     lake: Lake, model: Model, n_seeds: int, cut: float, progress: Progress | None
 ) -> Comparison:
     from classifiers.validation.compare import compare, contender_of

@@ -43,7 +43,7 @@ class Evaluation:
     answers : by query, at least probability 0 where it takes one.
     at_cut : those of the queries that take a least probability, at the greatest one.
     exposures : scores of the votes by class, and of good or bad; None where nothing has voted.
-    seeds : the same classifier on other divisions; None where that was not asked for.
+    seeds : the same classifier on other splits; None where that was not asked for.
     n_unreadable : images of mistakes that the report could not show.
     """
 

@@ -15,10 +15,10 @@ from classifiers.sample.features import Features
 from classifiers.sample.vectors import read_bands, read_vectors
 from embedders.wanted import ccd_sources, latest
 from ingest.ccd_nights import latest_processing
-from inspector.desk import Desk
 from inspector.facts import Facts
 from inspector.neighbours import Neighbours
 from inspector.rounds import freeze, located
+from inspector.service import InspectionService
 from lake.record import Record
 from lake.store import Lake
 from lake.versions import in_order, natural
@@ -71,7 +71,7 @@ def test_the_latest_release_counts_wherever_several_have_a_night(lake: Lake) -> 
     neighbours = Neighbours(lake, "toy", [subject], ())
     neighbours.start()
     assert neighbours.ready.wait(60)
-    pictured = Desk(lake, round, Facts(lake), neighbours).pictured("decam-2-0")
+    pictured = InspectionService(lake, round, Facts(lake), neighbours).pictured("decam-2-0")
     assert pictured is not None and pictured.release == "dr10"
     [vectors] = lake.partitions("embeddings")
     assert read_bands(lake, vectors, np.array([1, 2])).tolist() == [ord("r")] * 2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from inspector.desk import Desk
 from inspector.facts import Facts
 from inspector.neighbours import Neighbours
 from inspector.rounds import load
+from inspector.service import InspectionService
 from lake.store import Lake
 from tests.safety.command import done, rows
 
@@ -75,8 +75,10 @@ def test_a_class_of_the_lake_goes_all_the_way(streaked: Path, tmp_path: Path) ->
     assert OWN in {row[side] for row in suspects for side in ("label", "suggested")}
 
     opened = Lake(lake)
-    desk = Desk(opened, load(opened, "open"), Facts(opened), Neighbours(opened, None, (), ()))
-    assert OWN in desk.classes
+    service = InspectionService(
+        opened, load(opened, "open"), Facts(opened), Neighbours(opened, None, (), ())
+    )
+    assert OWN in service.classes
 
     against = tmp_path / "bad.txt"
     against.write_text("1 a\n")

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inspector.closing import close, merge_round
-from inspector.desk import Desk
 from inspector.judgement import MAX_COMMENT, Judgement
 from inspector.rounds import freeze, located
+from inspector.service import InspectionService
 from lake.record import Record
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
@@ -67,7 +67,7 @@ def test_class_quality_and_comment_arrive_as_said(
         quality = [None, 0, 1, 2, 3, 4][number % 6]
         comment = said[number // len(CLASSES)]
         body = {"verdict": verdict, "class": name, "quality": quality, "comment": comment}
-        judgement = Desk.parse_judgement(_Vocabulary(), json.loads(json.dumps(body)))  # type: ignore[arg-type]
+        judgement = InspectionService.parse_judgement(_Vocabulary(), json.loads(json.dumps(body)))  # type: ignore[arg-type]
         expected[subject.expnum] = judgement
         log.judge(subject.key, 0, judgement, "ann")
     close(round)
@@ -83,7 +83,7 @@ def test_class_quality_and_comment_arrive_as_said(
 
 
 class _Vocabulary:
-    """What a desk knows of the classes."""
+    """What a service knows of the classes."""
 
     classes = VOCABULARY.classes
 

@@ -261,7 +261,7 @@ def test_deviation_over_seeds_stands_on_the_page(make_survey: MakeSurvey, tmp_pa
     assert result.seeds is not None
     row = result.seeds.table().to_pylist()[0]
     assert row["n_seeds"] == 3
-    # The first seed is the model's own division.
+    # The first seed is the model's own split.
     assert result.seeds.values("accuracy")[0, 0] == pytest.approx(result.scores[0.0].accuracy)
     section = (tmp_path / "index.html").read_text().split('<section id="seeds">')[1]
     assert f">{row['accuracy']:.3f}<" in section

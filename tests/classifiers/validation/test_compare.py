@@ -1,4 +1,4 @@
-"""Comparing classifiers: the same divisions, deviations and differences as counted by hand."""
+"""Comparing classifiers: the same splits, deviations and differences as counted by hand."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_scores_deviations_and_differences_are_those_counted_by_hand(survey_lake
 
     difference = np.subtract(by_hand["dim"]["macro_f1"], by_hand["toy"]["macro_f1"])
     n_train, n_test = np.sum(sizes[:SEEDS], axis=0)
-    # Nadeau & Bengio (2003): the variance of a mean over divisions that share images.
+    # Nadeau & Bengio (2003): the variance of a mean over splits that share images.
     scale = np.sqrt((1 / SEEDS + n_test / n_train) * difference.var(ddof=1))
     low, high = stats.t.interval(0.95, SEEDS - 1, difference.mean(), scale)
     row = row_of(rows, embedders="dim")

@@ -48,15 +48,15 @@ def test_each_seed_divides_otherwise_and_groups_stay_whole(by: str) -> None:
     """Without other nights for another seed, a deviation over seeds would be no deviation."""
     sample = uneven_sample()
     groups = sample.night if by == "night" else sample.expnum
-    divisions = set()
+    splits = set()
     for seed in range(10):
         held_out = split_by_group(sample, by, 0.3, seed)
         assert not set(groups[held_out]) & set(groups[~held_out])
         for label in range(4):
             assert held_out[sample.labels == label].mean() == pytest.approx(0.3, abs=0.2)
         assert np.array_equal(held_out, split_by_group(sample, by, 0.3, seed))
-        divisions.add(held_out.tobytes())
-    assert len(divisions) >= 9
+        splits.add(held_out.tobytes())
+    assert len(splits) >= 9
 
 
 def test_the_vectors_of_a_fit_are_in_memory_once() -> None:

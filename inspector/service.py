@@ -74,7 +74,7 @@ class View:
         )
 
 
-class Desk:
+class InspectionService:
     """A round being inspected; safe to share between threads."""
 
     def __init__(self, lake: Lake, round: Round, facts: Facts, neighbours: Neighbours) -> None:
