@@ -14,7 +14,7 @@ from pathlib import Path
 
 from badlist.format import BadList, Key, ListLine, format_key, parse_key
 from lake.cameras import ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 #: Unchanged lines shown around a change.
 CONTEXT = 3
@@ -137,7 +137,7 @@ def patch_name(path: str | Path) -> str:
     if relative.startswith(".."):
         relative = Path(relative).name
     if any(not character.isprintable() for character in relative):
-        raise SurveyError(f"{relative!r}: a patch cannot name a file with control characters")
+        raise BadInput(f"{relative!r}: a patch cannot name a file with control characters")
     return f"./{Path(relative).as_posix()}"
 
 
@@ -258,7 +258,7 @@ def _find_retractions(
     for text in dict.fromkeys(word.strip() for word in retractions):
         key, why = parse_key(text)
         if key is None or len(text.split()) != 1:
-            raise SurveyError(
+            raise BadInput(
                 f"--retract {text!r}: {why or 'one key at a time'}; name EXPNUM or EXPNUM-CCDNAME"
             )
         lines = [line for line in by_expnum.get(key[0], []) if key[1] is None or line.key == key]
@@ -274,7 +274,7 @@ def _find_retractions(
                 if whole and whole[0].key
                 else ""
             )
-            raise SurveyError(f"--retract {text}: the list has no such entry{hint}")
+            raise NotFound(f"--retract {text}: the list has no such entry{hint}")
     return doomed, list(retracted), already
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from lake.cameras import ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 #: What legacypipe holds as the reason of a line without words.
 NO_REASON = "unknown"
@@ -158,21 +158,21 @@ def read_content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise SurveyError(f"{path}: no such file") from None
+        raise NotFound(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise SurveyError(f"{path}: a folder, not a list") from None
+        raise BadInput(f"{path}: a folder, not a list") from None
     except OSError as error:
-        raise SurveyError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def check_text(path: Path, data: bytes) -> bytes:
     """Return `data` where it may be text; raises `SurveyError` that says what it is instead."""
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
-            raise SurveyError(f"{path}: not a text list but {what}")
+            raise BadInput(f"{path}: not a text list but {what}")
     sample = data[: 1 << 16]
     if len(sample) - len(sample.translate(None, _CONTROL)) > _MAX_CONTROL * len(sample):
-        raise SurveyError(f"{path}: not a text list but a binary file")
+        raise BadInput(f"{path}: not a text list but a binary file")
     return data
 
 

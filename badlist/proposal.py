@@ -24,7 +24,7 @@ from badlist.format import (
 )
 from lake import cameras
 from lake.cameras import ccd_name, ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.freshness import check_fresh
 from lake.own_lines import OwnLine, join_classes
 from lake.report_words import meaning
@@ -72,7 +72,7 @@ def propose(
     """
     sources = [name for name in (model, inspections, reports) if name is not None]
     if len(sources) > 1 or not (sources or retract):
-        raise SurveyError("name a model, a round of inspection or a list, or a line to retract")
+        raise BadInput("name a model, a round of inspection or a list, or a line to retract")
     cameras.camera(camera)
     bad_list = read_bad_list(against)
     additions: list[Addition] = []
@@ -149,7 +149,7 @@ def _of_round(round: str, row: _Look) -> OwnLine:
 
 def _looks(lake: Lake, round: str, agree: Agree | None, camera: str) -> list[_Look]:
     if agree is not None and agree not in AGREE:
-        raise SurveyError(f"--agree {agree}: choose {', '.join(AGREE)}")
+        raise BadInput(f"--agree {agree}: choose {', '.join(AGREE)}")
     reports = read_reports(lake, merged=agree is None)
     sql = files("queries").joinpath("bad_expid_inspections.sql").read_text(encoding="utf-8")
     with connect(lake, ["reports"], given={"reports": reports}) as connection:
@@ -164,11 +164,11 @@ def _looks(lake: Lake, round: str, agree: Agree | None, camera: str) -> list[_Lo
             )
         ]
         if (mark := closing(lake, round)) is not None and not mark.get("whole", True):
-            raise SurveyError(
+            raise BadInput(
                 f"the closing of round {round} was interrupted; `survey-qa inspections close "
                 f"{round}` goes on with it"
             )
-        raise SurveyError(
+        raise NotFound(
             f"no inspections of round {round!r} and camera {camera} in the lake; "
             + (f"it has {', '.join(known)}" if known else "`survey-qa ingest reports` brings them")
         )
@@ -202,7 +202,7 @@ def additions_from_reports(
     """
     rows = _rows(lake, "bad_expid_reports", ["reports"], source=source, camera=camera)
     if not rows:
-        raise SurveyError(
+        raise NotFound(
             f"no report of source {source} and camera {camera} in the lake calls anything bad; "
             "`survey-qa ingest reports` brings them"
         )
@@ -219,7 +219,7 @@ def additions_from_reports(
     absent = [reason for key, reason in wanted.items() if key not in seen]
     if absent:
         common = Counter(reason for *_, reason, _ in rows).most_common(8)
-        raise SurveyError(
+        raise BadInput(
             f"--reason {absent[0]!r}: no report of {source} says so; it says "
             f"{', '.join(repr(reason) for reason, _ in common)} …"
         )
@@ -249,12 +249,12 @@ def additions_from_votes(
     of date, unless `stale_ok`.
     """
     if not lake.partitions("votes", model=model, camera=camera):
-        raise SurveyError(
+        raise NotFound(
             f"model {model!r} has no votes in the lake; run `survey-qa vote --model {model}`"
         )
     check_fresh(lake, "votes", stale_ok, model=model, camera=camera)
     if not any(part.num_rows() for part in lake.partitions("votes", model=model, camera=camera)):
-        raise SurveyError(
+        raise BadInput(
             f"the votes of model {model!r} are of no exposure at all; run `survey-qa predict "
             f"--model {model}` and `survey-qa vote --model {model}` once there are vectors"
         )

@@ -20,7 +20,7 @@ from classifiers.estimators.registry import GOOD_FIRST, TYPES, probabilities
 from classifiers.exposures.classifier import ExposureClassifier
 from classifiers.sample.features import Features
 from classifiers.sample.vectors import in_chunks, joined, vector_settings
-from lake.errors import SurveyError
+from lake.errors import Conflict, Damaged, SurveyError
 from lake.model_files import model_folder, model_identity, read_model, write_model
 from lake.paths import MODEL_FILE
 from lake.store import Lake, Partition
@@ -85,12 +85,12 @@ class Model:
         """Raise `SurveyError` unless the vectors are of an embedder that it was trained on."""
         trained = {one["name"]: one["settings"] for one in self.card["embedders"]}
         if embedder not in trained:
-            raise SurveyError(
+            raise Conflict(
                 f"model {self.name} was trained on vectors of {' and '.join(trained)}, not of "
                 f"{embedder}"
             )
         if settings != trained[embedder]:
-            raise SurveyError(
+            raise Conflict(
                 f"{where}: these vectors of {embedder} were made with other settings than those "
                 f"that model {self.name} was trained on; embed again, or train again"
             )
@@ -150,7 +150,7 @@ def load_model(lake: Lake, name: str) -> Model:
         content = _with_current_names(content)
         untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TYPES))
         if untrusted:
-            raise SurveyError(
+            raise Damaged(
                 f"{path}: names types that a model may not hold: {', '.join(untrusted)}; refused"
             )
         parts = skops.io.loads(content, trusted=list(TYPES))
@@ -163,9 +163,9 @@ def load_model(lake: Lake, name: str) -> Model:
     except SurveyError:
         raise
     except Exception as error:  # whatever a hostile file provokes, the message names the file
-        raise SurveyError(f"{path}: not a model file ({error}); train the model again") from error
+        raise Damaged(f"{path}: not a model file ({error}); train the model again") from error
     if not isinstance(estimator, Pipeline):
-        raise SurveyError(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
+        raise Damaged(f"{path}: holds a {type(estimator).__name__}, not a pipeline; refused")
     return Model(name, estimator, exposure_classifier, card)
 
 

@@ -18,7 +18,7 @@ from classifiers.sample.vectors import (
     read_vectors,
 )
 from classifiers.validation.metrics import decide
-from lake.errors import SurveyError
+from lake.errors import NotFound
 from lake.keeping import with_kept
 from lake.progress import Progress
 from lake.record import Record, model_reference
@@ -82,7 +82,7 @@ def predict(
     trained = load_model(lake, model)
     embedded = chosen_nights(lake, embedded_nights(lake, trained.features), partitions)
     if embedded and not any(partition.num_rows() for partition in embedded):
-        raise SurveyError(
+        raise NotFound(
             f"{trained.features.embedders[0]} has no vector in any of the {len(embedded):,} nights "
             "asked for; the table failures says why"
         )

@@ -22,7 +22,7 @@ from classifiers.validation.metrics import Scores, held_out_scores
 from classifiers.validation.search import Search, check_search, find_settings
 from classifiers.validation.splits import SplitSpec, split_by_group
 from classifiers.validation.test_set import IMAGE, keep_test_set, predicted_rows
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict
 from lake.model_files import model_folder, stored_identity
 from lake.paths import MODEL_FILE
 from lake.progress import TitledProgress, ticker
@@ -94,7 +94,7 @@ def train(
     # What ends it is better known before the work.
     _check_free(lake, model, force)
     if not 0 <= min_probability <= 1:
-        raise SurveyError(f"probability {min_probability}: give one from 0 to 1")
+        raise BadInput(f"probability {min_probability}: give one from 0 to 1")
     if classifier.is_searched:
         check_search(classifier.name, classifier.candidates, workers)
     features = as_features(features, classifier.context)
@@ -185,7 +185,7 @@ def _check_free(lake: Lake, model: str, force: bool) -> None:
     if force or not (folder / MODEL_FILE).exists():
         return
     hanging = ", ".join(f"{count:,} partitions of {name}" for name, count in _hanging(lake, model))
-    raise SurveyError(
+    raise Conflict(
         f"there is a model {model} in {lake.root}; give another name, or --force replaces it"
         + (f": {hanging} would be out of date" if hanging else "")
     )

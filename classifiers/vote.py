@@ -16,7 +16,7 @@ from classifiers.exposures.vote import learned_inputs, learned_votes
 from classifiers.model import load_model
 from classifiers.predict import chosen_nights
 from classifiers.sample.nights import by_night
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.keeping import with_kept
 from lake.paths import check_name
 from lake.progress import Progress
@@ -81,12 +81,12 @@ def vote(
     _check(rule, min_probability, min_fraction, min_ccds)
     predicted = lake.partitions("predictions", model=check_name("model", model))
     if not predicted:
-        raise SurveyError(
+        raise NotFound(
             f"no predictions of model {model!r} in {lake.root}; run `survey-qa predict --model "
             f"{model}` first"
         )
     if not any(partition.num_rows() for partition in predicted):
-        raise SurveyError(
+        raise BadInput(
             f"model {model!r} has predicted no CCD at all; embed and predict before it can vote"
         )
     settings: dict[str, Any] = {
@@ -179,7 +179,7 @@ def _classes(partitions: Sequence[Partition]) -> list[str]:
         record = partition.record()
         orders.add(tuple(record.notes.get("classes", ())) if record else ())
     if len(orders) != 1 or () in orders:
-        raise SurveyError(
+        raise BadInput(
             f"predictions of model {partitions[0]['model']} are of several versions of it; run "
             "`survey-qa predict` again"
         )
@@ -188,12 +188,12 @@ def _classes(partitions: Sequence[Partition]) -> list[str]:
 
 def _check(rule: str, min_probability: float, min_fraction: float, min_ccds: int | None) -> None:
     if rule not in RULES:
-        raise SurveyError(f"--rule {rule!r}: choose one of {', '.join(RULES)}")
+        raise BadInput(f"--rule {rule!r}: choose one of {', '.join(RULES)}")
     if rule == "learned" and min_ccds is not None:
-        raise SurveyError("--min-ccds belongs to --rule share; with learned use --min-fraction")
+        raise BadInput("--min-ccds belongs to --rule share; with learned use --min-fraction")
     if not 0 <= min_probability <= 1:
-        raise SurveyError(f"--min-probability {min_probability}: give a probability from 0 to 1")
+        raise BadInput(f"--min-probability {min_probability}: give a probability from 0 to 1")
     if not 0 < min_fraction <= 1:
-        raise SurveyError(f"--min-fraction {min_fraction}: give a share above 0 and up to 1")
+        raise BadInput(f"--min-fraction {min_fraction}: give a share above 0 and up to 1")
     if min_ccds is not None and min_ccds < 1:
-        raise SurveyError(f"--min-ccds {min_ccds}: give a number of CCDs from 1 up")
+        raise BadInput(f"--min-ccds {min_ccds}: give a number of CCDs from 1 up")

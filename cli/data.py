@@ -9,7 +9,7 @@ import typer
 
 from cli.output import FormatOption, OutputOption, emit, rows_output
 from cli.session import say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 QueryDir = Annotated[
     Path | None,
@@ -69,7 +69,7 @@ def sql(
         try:
             statement = sys.stdin.read()
         except (OSError, UnicodeDecodeError) as error:
-            raise SurveyError(f"the SQL on standard input cannot be read: {error}") from error
+            raise BadInput(f"the SQL on standard input cannot be read: {error}") from error
     with open_sql(lake, statement) as rows:
         emit(rows, form, target)
 
@@ -109,7 +109,7 @@ def parse_parameters(texts: list[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise SurveyError(f"--param {text!r}: expected NAME=VALUE")
+            raise BadInput(f"--param {text!r}: expected NAME=VALUE")
         parameters[key] = value
     return parameters
 

@@ -10,7 +10,7 @@ import typer
 
 from cli.ingest import Force, Prune, Strict, announced
 from cli.session import LARGEST_SEED, Progress, finish, progress, say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 if TYPE_CHECKING:
     from embedders.engine import Event
@@ -158,7 +158,7 @@ def ccds_to_draw(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isdigit() or int(text) < 1:
-        raise SurveyError(f"--ccds-per-exposure {text!r}: expected a number from 1, or all")
+        raise BadInput(f"--ccds-per-exposure {text!r}: expected a number from 1, or all")
     return int(text)
 
 

@@ -11,7 +11,7 @@ import typer
 from cli.data import QueryDir
 from cli.output import FormatOption, OutputOption, emit, plain_output, rows_output, write_bytes
 from cli.session import say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict, NotFound
 
 if TYPE_CHECKING:
     from inspector.rounds import Round
@@ -94,7 +94,7 @@ def inspect(
     try:
         from inspector.serve import check_images, serve
     except ModuleNotFoundError as error:
-        raise SurveyError(
+        raise NotFound(
             f"the page needs {error.name}, which is not installed: pip install 'survey-qa[inspect]'"
         ) from error
 
@@ -118,14 +118,14 @@ def _open_or_make(
     from inspector import rounds
 
     if select is not None and (model is None or query is not None):
-        raise SurveyError("--select asks a model what to look at: give --model, and no --query")
+        raise BadInput("--select asks a model what to look at: give --model, and no --query")
 
     if name in rounds.round_names(lake):
         round = rounds.load(lake, name)
         made_of = {"query": query, "select": select, "release": release}
         for option, value in made_of.items():
             if value is not None and round.origin.get(option) != value:
-                raise SurveyError(
+                raise Conflict(
                     f"round {name} exists and is frozen, and not of --{option} {value}: leave the "
                     "option out to open it, or name another round"
                 )

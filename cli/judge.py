@@ -9,7 +9,7 @@ import typer
 
 from cli.output import folder_output
 from cli.session import LARGEST_SEED, progress, say
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +59,7 @@ def simulate(
 def _size(text: str) -> tuple[int, int]:
     nx, cross, ny = text.lower().partition("x")
     if not (cross and nx.isdigit() and ny.isdigit()):
-        raise SurveyError(f"--ccd-size {text!r}: expected width x height, such as 2046x4094")
+        raise BadInput(f"--ccd-size {text!r}: expected width x height, such as 2046x4094")
     return int(nx), int(ny)
 
 

@@ -30,7 +30,7 @@ from cli import (
     select,
 )
 from cli.session import Session, drop, say
-from lake.errors import SurveyError, is_text
+from lake.errors import BadInput, SurveyError, is_text
 from lake.paths import DEFAULT_LAKE, LAKE_VARIABLE, shortened
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def _global_options(
     New here? Run [bold]survey-qa demo[/bold].
     """
     if not is_text(str(lake)):
-        raise SurveyError(f"--lake {str(lake)!r} is not UTF-8; name another folder")
+        raise BadInput(f"--lake {str(lake)!r} is not UTF-8; name another folder")
     context.obj = Session(lake_path=lake, verbose=verbose)
 
 

@@ -13,7 +13,7 @@ from cli.ingest import Force
 from cli.model import Classifier
 from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
 from cli.session import LARGEST_SEED, progress, say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 if TYPE_CHECKING:
     from lake.store import Lake
@@ -192,10 +192,10 @@ def _judge(
     from lake.model_files import read_card
 
     if (embedder is None) == (model is None):
-        raise SurveyError("give --embedder, or --model to judge as a model does")
+        raise BadInput("give --embedder, or --model to judge as a model does")
     if model is not None:
         if classifier is not None or source:
-            raise SurveyError("--classifier and --source go with --embedder: a model has its own")
+            raise BadInput("--classifier and --source go with --embedder: a model has its own")
         own = SampleSpec.from_card(read_card(lake, model))
         sample = own if release is None else replace(own, release=release)
         return {"model": model, "sample": sample, "seed": seed}

@@ -13,7 +13,7 @@ from cli.embed import PartitionOption
 from cli.ingest import Force, Prune, Strict, announced
 from cli.output import Format, FormatOption, OutputOption, emit, folder_output, rows_output
 from cli.session import LARGEST_SEED, finish, progress, say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def evaluate(
     from classifiers.validation.evaluate import evaluate as score
 
     if images is not None and output is None:
-        raise SurveyError("--images is for the report: name its folder with --output")
+        raise BadInput("--images is for the report: name its folder with --output")
     folder = folder_output(context, output, [images])
     if seeds is None:
         seeds = 0 if output is None else 10

@@ -16,7 +16,7 @@ from cli.ingest import Strict
 from cli.model import MinFraction, MinProbability, ModelOption, Rule
 from cli.output import Format, FormatOption, OutputOption, emit, rows_output
 from cli.session import finish, progress, say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict, SurveyError
 from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _options(
     if unused or (precision and precision not in [one.precision for one in chosen]):
         if refusals:
             raise refusals[0]
-        raise SurveyError(f"--weights {unused[0]}: no embedder of model {model} was run with them")
+        raise BadInput(f"--weights {unused[0]}: no embedder of model {model} was run with them")
     return chosen
 
 
@@ -283,7 +283,7 @@ def _fitting(
         made_any = True
     if refusals and not made_any:
         raise refusals[0]
-    raise SurveyError(
+    raise Conflict(
         f"model {model} was trained on vectors of {name} that were made with other settings than "
         "these would be; give the --weights and --precision of then, or embed and train again"
     )
@@ -293,7 +293,7 @@ def _rule(card: dict[str, Any], model: str, asked: Rule | None) -> str:
     """Return the rule to vote by; raises `SurveyError` for one that the model has not learned."""
     has_classifier = card["exposures"] is not None
     if asked is Rule.learned and not has_classifier:
-        raise SurveyError(
+        raise BadInput(
             f"model {model} cannot classify exposures; train it with --exposure-classifier, or "
             "take --rule share"
         )

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from cli.session import session
-from lake.errors import SurveyError, escaped
+from lake.errors import BadInput, SurveyError, escaped
 from lake.outputs import OutputFile, output_file, output_folder
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _writable(schema: pa.Schema, form: Format) -> pa.Schema:
 
     for column in schema:
         if pa.types.is_interval(column.type):
-            raise SurveyError(f"column {column.name} is an interval: cast it to varchar")
+            raise BadInput(f"column {column.name} is an interval: cast it to varchar")
     schema = with_distinct_names(schema)
     if form in (Format.csv, Format.parquet):
         write = _write_csv if form is Format.csv else _write_parquet
@@ -197,7 +197,7 @@ def _writable(schema: pa.Schema, form: Format) -> pa.Schema:
             try:
                 write(iter([pa.RecordBatch.from_pylist([], one)]), one, io.BytesIO())
             except pa.ArrowException:
-                raise SurveyError(
+                raise BadInput(
                     f"column {column.name} is of type {column.type}, which {form} does not hold: "
                     "cast it to varchar"
                 ) from None
@@ -306,7 +306,7 @@ def _values(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
         return list(column.cast(pa.string()).to_pylist())
     except (pa.ArrowException, ValueError):
-        raise SurveyError(
+        raise BadInput(
             f"column {name} holds values that cannot be shown: cast it to varchar"
         ) from None
 

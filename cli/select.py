@@ -13,7 +13,7 @@ from cli.embed import PartitionOption
 from cli.model import ModelOption
 from cli.output import Format, FormatOption, OutputOption, emit, plain_output, rows_output
 from cli.session import LARGEST_SEED, progress, say, session
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict
 from lake.outputs import OutputFile
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _free_name(lake: Lake, wanted: str | None, model: str) -> str:
     if wanted is None:
         return next(name for k in range(1, len(taken) + 2) if (name := f"{model}-{k}") not in taken)
     if wanted in taken:
-        raise SurveyError(
+        raise Conflict(
             f"round {wanted} exists and is frozen: `survey-qa inspect --round {wanted}` opens it; "
             "give a new round another name"
         )
@@ -246,7 +246,7 @@ def rounds(
         check_plot(plot)
         drawing = plain_output(context, plot)
         if target is not None and target.target == drawing.target:
-            raise SurveyError(f"--plot and --output name the same file, {plot}")
+            raise BadInput(f"--plot and --output name the same file, {plot}")
     rows = history(session(context).lake(), model or (), rescore)
     if drawing is not None:
         plot_history(rows, drawing)

@@ -21,7 +21,7 @@ from embedders.pixels import photograph
 from embedders.tasks import View
 from embedders.torch_embedder import PRECISIONS, TorchEmbedder, quiet
 from embedders.weights import checksum
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 #: What ImageNet-trained models expect, where a folder does not say.
 _MEAN, _SCATTER = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,7 +68,7 @@ class BackboneEmbedder(TorchEmbedder):
             return int(config["hidden_size"])
         if "hidden_sizes" in config:
             return int(config["hidden_sizes"][-1])
-        raise SurveyError(f"{self._folder}/config.json: names no hidden_size; not a vision model?")
+        raise BadInput(f"{self._folder}/config.json: names no hidden_size; not a vision model?")
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ class BackboneEmbedder(TorchEmbedder):
                     self._folder, config=config, local_files_only=True, dtype=torch.float32
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            raise SurveyError(
+            raise BadInput(
                 f"--weights {self._folder}: not a model that transformers can read ({error})"
             ) from error
         return getattr(model, "vision_model", model).eval().to(self.device)
@@ -159,7 +159,7 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise SurveyError(f"{file}: cannot be read ({error})") from error
+        raise BadInput(f"{file}: cannot be read ({error})") from error
     if not isinstance(found, dict):
-        raise SurveyError(f"{file}: expected an object")
+        raise BadInput(f"{file}: expected an object")
     return found

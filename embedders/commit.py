@@ -16,7 +16,7 @@ from embedders.sources import Source
 from embedders.tasks import Key
 from embedders.vectors import read_vectors, vector_rows
 from embedders.wanted import row_key
-from lake.errors import SurveyError
+from lake.errors import Conflict
 from lake.record import TABLE, Record, file_reference, split_reference
 from lake.store import Lake
 from lake.tables import table
@@ -64,7 +64,7 @@ def _commit(target: Lake, job: Job, planned: Plan, made: Made) -> tuple[int, int
     keys = job.keys(planned.night)
     record = target.record("embeddings", keys)
     if record is not None and not is_of(record, job, planned.night[0]):
-        raise SurveyError(
+        raise Conflict(
             f"{target.path('embeddings', keys)}: made with other settings by another run "
             "meanwhile; run again"
         )

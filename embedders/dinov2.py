@@ -29,7 +29,7 @@ from embedders.pixels import STRETCHES, as_photograph
 from embedders.tasks import View
 from embedders.torch_embedder import PRECISIONS, TorchEmbedder, fast_attention, quiet
 from embedders.weights import Published, checksum, find
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged
 
 #: Height and width of the input in pixels: a DECam CCD (4094 x 2046) as 168 x 84 patches.
 PAPER_SIZE = (2352, 1176)
@@ -96,12 +96,12 @@ def preset(modifiers: Sequence[str]) -> Preset:
         elif sides and all(int(side) > 0 and int(side) % PATCH == 0 for side in sides.groups()):
             size = (int(sides[1]), int(sides[2]))
         else:
-            raise SurveyError(
+            raise BadInput(
                 f"embedder modifier .{modifier}: expected .{', .'.join(STRETCHES)}, .masked, "
                 f".sampled, or .HEIGHTxWIDTH in multiples of {PATCH}"
             )
     if sampled and (masked or pixels != "raw" or size == PAPER_SIZE):
-        raise SurveyError(
+        raise BadInput(
             "embedder modifier .sampled: goes with a .HEIGHTxWIDTH and raw pixels, without .masked "
             "(at the paper's own size no row is skipped)"
         )
@@ -316,13 +316,13 @@ def load(weights: Path, shape: Architecture) -> Any:
             with quiet():
                 model = kind.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError, RuntimeError) as error:
-            raise SurveyError(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
+            raise Damaged(f"{weights}: cannot be read as a DINOv2 model ({error})") from error
         theirs = model.config
         found = (theirs.hidden_size, theirs.num_hidden_layers, theirs.num_attention_heads)
         if found != (shape.dimension, shape.n_blocks, shape.n_heads) or (
             getattr(theirs, "num_register_tokens", 0) != shape.n_registers
         ):
-            raise SurveyError(f"{weights}: the weights of another model than {shape}")
+            raise Damaged(f"{weights}: the weights of another model than {shape}")
         return model.eval()
 
     state = convert(_read(weights))
@@ -331,13 +331,13 @@ def load(weights: Path, shape: Architecture) -> Any:
         shape.dimension,
         shape.n_blocks,
     ):
-        raise SurveyError(f"{weights}: not the weights of a DINOv2 model with {shape}")
+        raise BadInput(f"{weights}: not the weights of a DINOv2 model with {shape}")
     with torch.device("meta"):
         model = blank(shape, round((positions.shape[1] - 1) ** 0.5))
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise SurveyError(f"{weights}: the weights of another model ({error})") from error
+        raise Damaged(f"{weights}: the weights of another model ({error})") from error
     return model.float().eval()
 
 
@@ -406,9 +406,9 @@ def _read(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise whatever the bytes provoke
-        raise SurveyError(f"{file}: cannot be read as weights ({error})") from error
+        raise Damaged(f"{file}: cannot be read as weights ({error})") from error
     if not isinstance(state, dict):
-        raise SurveyError(f"{file}: holds {type(state).__name__}, not a table of weights")
+        raise BadInput(f"{file}: holds {type(state).__name__}, not a table of weights")
     return state
 
 

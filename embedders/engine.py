@@ -25,7 +25,7 @@ from embedders.readers import cores
 from embedders.registry import Options
 from embedders.replacement import apart, promote
 from embedders.wanted import first_image
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.shares import Night, nights, select
 from lake.store import Lake
 
@@ -91,19 +91,19 @@ def run(
         settings in the lake, a damaged partition, a full disk.
     """
     if ccds_per_exposure is not None and ccds_per_exposure < 1:
-        raise SurveyError(f"--ccds-per-exposure {ccds_per_exposure}: expected 1 or more, or all")
+        raise BadInput(f"--ccds-per-exposure {ccds_per_exposure}: expected 1 or more, or all")
     folders = (images,) if isinstance(images, Path) else tuple(images)
     for folder in folders:
         if not folder.is_dir():
-            raise SurveyError(f"--images {folder}: no such folder")
+            raise NotFound(f"--images {folder}: no such folder")
     if workers is not None and workers < 1:
-        raise SurveyError(f"--workers {workers}: expected 1 or more")
+        raise BadInput(f"--workers {workers}: expected 1 or more")
     counts = nights(lake, releases)
     if not counts:
         which = f" of release {', '.join(releases)}" if releases else ""
-        raise SurveyError(f"lake {lake.root} has no CCDs{which}; run `survey-qa ingest ccds` first")
+        raise NotFound(f"lake {lake.root} has no CCDs{which}; run `survey-qa ingest ccds` first")
     if engine not in ("local", "ray"):
-        raise SurveyError(f"--engine {engine}: expected local or ray")
+        raise BadInput(f"--engine {engine}: expected local or ray")
     devices = [device]
     make: Callable[[], Embedder | DeviceEmbedder]
     pooled = None
@@ -192,7 +192,7 @@ def _check_images(lake: Lake, job: Job, chosen: Sequence[Night]) -> None:
     found, n_looked = first_image(lake, job, chosen)
     if n_looked and not found:
         folders = " or ".join(str(folder) for folder in job.images)
-        raise SurveyError(
+        raise BadInput(
             f"none of the {n_looked:,} images that the CCD table names is under {folders}: is it "
             "the folder that the table's image_filename is relative to, and mounted? Nothing was "
             "written"

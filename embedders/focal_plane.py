@@ -30,7 +30,7 @@ from embedders.dinov2 import PATCH
 from embedders.mosaic import CCD, LEVEL, NOISE
 from embedders.tasks import View
 from embedders.torch_embedder import TorchEmbedder
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 VERSION = 1  # raise whenever the picture changes
 #: Side of the picture: DECam in bins of 32 pixels.
@@ -127,7 +127,7 @@ def modifiers(name: str) -> tuple[tuple[int, ...], bool]:
         elif modifier.isdigit() and int(modifier) > 0 and int(modifier) % PATCH == 0:
             sides.append(int(modifier))
         else:
-            raise SurveyError(
+            raise BadInput(
                 f"embedder modifier .{modifier}: expected .masked, or the picture's side in "
                 f"multiples of {PATCH}"
             )

@@ -12,7 +12,7 @@ from typing import Any
 from embedders.tasks import CCD_BY_CCD, View
 from lake import paths
 from lake.cameras import is_by_camera, named_constants
-from lake.errors import SurveyError
+from lake.errors import Conflict
 from lake.record import Record, digest
 from lake.shares import Night
 from lake.store import Lake, Partition
@@ -110,7 +110,7 @@ def check_settings(lake: Lake, job: Job) -> None:
             for name in names
             if theirs.get(name) != ours.get(name)
         )
-        raise SurveyError(
+        raise Conflict(
             f"{partition.path}: its vectors were made with other settings ({differences}); use "
             "the same settings, or make every partition anew with --force"
         )

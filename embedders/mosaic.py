@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.focal_plane import Layout, Place
 
 LEVEL, NOISE, CCD = 0, 1, 2
@@ -54,7 +54,7 @@ class Mosaic:
         place = self._places[ccdnum]
         if pixels.shape != place.shape:
             ny, nx = place.shape
-            raise SurveyError(
+            raise BadInput(
                 f"the image has {pixels.shape[1]} x {pixels.shape[0]} pixels, the CCD table says "
                 f"{nx} x {ny}"
             )

@@ -17,7 +17,7 @@ from embedders.job import Job
 from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.pipeline import embed_nights
 from embedders.progress import EmbedSummary, Event, Progress, Stop
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.extras import import_extra
 from lake.shares import Night
 from lake.store import Lake
@@ -47,7 +47,7 @@ class _Actor:
         """Embed and commit one night."""
         order = self._order
         if dict(self._embedder.settings) != dict(order.job.embedder):
-            raise SurveyError(
+            raise BadInput(
                 "the embedder of a Ray node has other settings than that of the node that asks; "
                 "name --device and --precision"
             )
@@ -81,7 +81,7 @@ def embed_on_ray(
                 address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SurveyError(f"--engine ray: no cluster at {address} ({error})") from error
+            raise BadInput(f"--engine ray: no cluster at {address} ({error})") from error
     try:
         return _embed(order, nights, progress, stop)
     finally:
@@ -122,9 +122,9 @@ def _embed(
             try:
                 summary = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
-                raise SurveyError(f"--engine ray: {error.cause}") from error
+                raise BadInput(f"--engine ray: {error.cause}") from error
             except ray.exceptions.RayError as error:
-                raise SurveyError(f"--engine ray: an actor was lost ({error})") from error
+                raise BadInput(f"--engine ray: an actor was lost ({error})") from error
             one, night = running.pop(reference)
             idle.append(one)
             total, settled = total + summary, settled + 1

@@ -17,7 +17,7 @@ from embedders.sources import Source, former_source, lacks_a_companion, stamp_of
 from embedders.tasks import Ccd, FileTask, Key, MosaicTask, Task
 from embedders.vectors import read_keys
 from embedders.wanted import count_unmasked, failure, latest, locate, row_key, tasks_of
-from lake.errors import SurveyError
+from lake.errors import Conflict
 from lake.focal_plane import COLUMNS
 from lake.record import Record, digest, file_reference, table_reference
 from lake.shares import Night
@@ -87,7 +87,7 @@ def plan(lake: Lake, job: Job, night: Night) -> Plan:
     target, keys = job.target(lake, night), job.keys(night)
     record = target.record("embeddings", keys)
     if record is not None and not is_of(record, job, night[0]):
-        raise SurveyError(
+        raise Conflict(
             f"{target.path('embeddings', keys)}: its vectors were made with other settings; make "
             "all of them anew with --force"
         )

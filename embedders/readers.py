@@ -24,7 +24,7 @@ import numpy as np
 
 from embedders.tasks import Ccd, Flaw, Task
 from embedders.worker import Descriptor, Measure, Slots, serve
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 #: Images that a process may have decoded ahead of those that use them.
 SLOTS = 3
@@ -211,7 +211,7 @@ class Readers(Generic[Owner]):
         code = reader.bury()
         self._readers.remove(reader)
         if code == 1:  # not a fault of a file: those are caught one by one
-            raise SurveyError(
+            raise BadInput(
                 "a reading process could not start or failed (its traceback is above); a script "
                 'that embeds needs its work under `if __name__ == "__main__":`'
             )

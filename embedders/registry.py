@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embedders.kinds import DeviceEmbedder, Embedder
 from embedders.neighbours import MODIFIER, Pooled
 from embedders.tasks import CCD_BY_CCD, View
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from embedders.backbone import BackboneEmbedder
@@ -56,14 +56,14 @@ def embedder(options: Options) -> Embedder | DeviceEmbedder | Pooled:
     if options.name.endswith(MODIFIER):
         base = embedder(replace(options, name=options.name.removesuffix(MODIFIER)))
         if isinstance(base, Pooled) or view(base).mosaic:
-            raise SurveyError(f"embedder {options.name!r}: only vectors of CCDs have neighbours")
+            raise BadInput(f"embedder {options.name!r}: only vectors of CCDs have neighbours")
         return Pooled(base)
     known = _builtin() | _others()
     make = known.get(options.name) or known.get(options.name.split(".")[0])
     if make is None and options.weights is not None and options.weights.is_dir():
         make = _focal_plane if options.name.startswith(FOCAL_PLANE) else _backbone
     if make is None:
-        raise SurveyError(f"no embedder {options.name!r}; there are {', '.join(names())}")
+        raise NotFound(f"no embedder {options.name!r}; there are {', '.join(names())}")
     return make(options)
 
 
@@ -74,7 +74,7 @@ def image_embedder(options: Options) -> Embedder | DeviceEmbedder:
     """
     found = embedder(options)
     if isinstance(found, Pooled):
-        raise SurveyError(f"embedder {options.name!r} pools vectors and sees no images")
+        raise BadInput(f"embedder {options.name!r} pools vectors and sees no images")
     return found
 
 
@@ -122,9 +122,9 @@ def _only_masked(options: Options) -> bool:
     """Tell whether a model without weights is to leave out masked pixels: its one modifier."""
     name, _, modifier = options.name.partition(".")
     if modifier not in ("", "masked"):
-        raise SurveyError(f"embedder {options.name!r}: {name} knows no modifier but .masked")
+        raise BadInput(f"embedder {options.name!r}: {name} knows no modifier but .masked")
     if options.weights is not None or options.precision is not None:
-        raise SurveyError(f"the embedder {name} has no weights and no precision to choose")
+        raise NotFound(f"the embedder {name} has no weights and no precision to choose")
     return modifier == "masked"
 
 
@@ -137,7 +137,7 @@ def _folder(name: str, options: Options, masked: bool) -> BackboneEmbedder:
     from lake.paths import check_name
 
     if options.weights is None:
-        raise SurveyError(f"embedder {options.name!r}: name the model's folder with --weights")
+        raise BadInput(f"embedder {options.name!r}: name the model's folder with --weights")
     return BackboneEmbedder(
         check_name("embedder", name),
         options.weights,

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from embedders.pixels import smooth_background
 from embedders.tasks import CCD_BY_CCD, View
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -56,9 +56,9 @@ class TorchEmbedder(ABC):
         self.has_memory = self.device.type != "cpu"
         self.precision = precision or ("bfloat16" if self.has_memory else "float32")
         if self.precision not in PRECISIONS:
-            raise SurveyError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
+            raise BadInput(f"--precision {precision}: expected {' or '.join(PRECISIONS)}")
         if batch_size is not None and batch_size < 1:
-            raise SurveyError(f"--batch-size {batch_size}: expected 1 or more")
+            raise BadInput(f"--batch-size {batch_size}: expected 1 or more")
         self.batch_size = batch_size or (_BATCH if self.has_memory else 1)
         self._model: Any = None
         # Images are copied and resized beside the model's own work.
@@ -253,5 +253,5 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SurveyError(f"--device {name}: not usable here ({error})") from error
+        raise BadInput(f"--device {name}: not usable here ({error})") from error
     return device

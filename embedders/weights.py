@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 _ORIGIN = "https://dl.fbaipublicfiles.com/dinov2"
 #: Files of a folder in transformers' own format, in the order they are looked for.
@@ -43,7 +43,7 @@ def find(name: str, published: Published, given: Path | None) -> Path:
         return cached
     folder = _cached_snapshot(published.repository) or _download(published.repository)
     if folder is None:
-        raise SurveyError(
+        raise NotFound(
             f"no weights for {name}, and the hub does not answer: download {published.url} and "
             f"put it into {hub_folder()}, or name the file with --weights"
         )
@@ -73,12 +73,12 @@ def _given(given: Path, published: Published) -> Path:
     if given.is_file():
         return given
     if not given.is_dir():
-        raise SurveyError(f"--weights {given}: no such file or folder")
+        raise NotFound(f"--weights {given}: no such file or folder")
     if _is_snapshot(given):
         return given
     if (given / published.file).is_file():
         return given / published.file
-    raise SurveyError(
+    raise BadInput(
         f"--weights {given}: the folder has neither {published.file} nor config.json with "
         "model.safetensors"
     )

@@ -24,7 +24,7 @@ from embedders.tasks import Ccd, FileTask, Flaw, MosaicTask, Task
 from images.damage import plain_words
 from images.pixels import open_images, read_ccd
 from lake.cameras import CAMERAS
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound, SurveyError
 from lake.paths import shortened
 
 #: Characters that say what is wrong with an image, at most.
@@ -219,11 +219,11 @@ def _images(task: FileTask) -> Iterator[tuple[int, _Outcome]]:
                 for plane, path, good in planes:
                     values = read_ccd(plane, path, ccd.hdu, ccd.name, task.height)
                     if values.shape != pixels.shape:
-                        raise SurveyError(f"{path.name}: {values.shape} is not the image's shape")
+                        raise BadInput(f"{path.name}: {values.shape} is not the image's shape")
                     pixels[~good(values)] = np.nan
                 # A few rows nearly always settle it, at a fraction of the cost.
                 if not (np.isfinite(pixels[::64]).any() or np.isfinite(pixels).any()):
-                    raise SurveyError("the image is empty or has no finite pixel")
+                    raise NotFound("the image is empty or has no finite pixel")
                 return pixels if scale is None else pixels * np.float32(scale)
 
             yield index, _attempt(read, task)
@@ -239,7 +239,7 @@ def _adu(file: fitsio.FITS, task: FileTask) -> float | None:
         return None
     exptime = file[0].read_header().get("EXPTIME")
     if not isinstance(exptime, int | float) or not 0 < exptime < np.inf:
-        raise SurveyError(
+        raise BadInput(
             f"{task.path}: {camera.name} counts electrons per second, but EXPTIME is {exptime!r}"
         )
     return float(exptime) / camera.gain

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.damage import plain_words
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged, NotFound, SurveyError
 
 #: Share of the rows from which on an image is read as a whole.
 _MANY = 0.5
@@ -22,11 +22,11 @@ _MANY = 0.5
 def open_images(path: Path) -> Iterator[fitsio.FITS]:
     """Open a FITS image file; raises `SurveyError` when it is missing or not FITS."""
     if not path.is_file():
-        raise SurveyError(f"{path}: no such file; is --images the folder that the table names?")
+        raise NotFound(f"{path}: no such file; is --images the folder that the table names?")
     try:
         file = fitsio.FITS(str(path), "r")
     except (OSError, ValueError) as error:
-        raise SurveyError(f"{path}: not a readable FITS file ({plain_words(error)})") from error
+        raise Damaged(f"{path}: not a readable FITS file ({plain_words(error)})") from error
     with file:
         yield file
 
@@ -48,18 +48,18 @@ def read_ccd(
     try:
         extension = _find(file, hdu, name)
         if extension is None:
-            raise SurveyError(f"{where}: the file has no such HDU")
+            raise NotFound(f"{where}: the file has no such HDU")
         dimensions = extension.get_dims() if extension.has_data() else []
         if len(dimensions) != 2:
             found = f"{len(dimensions)} axes" if len(dimensions) else "no pixels"
-            raise SurveyError(f"{where}: expected a two-dimensional image, found {found}")
+            raise BadInput(f"{where}: expected a two-dimensional image, found {found}")
         if height is not None:
             return _sampled(extension, dimensions[0], height)
         return np.ascontiguousarray(extension.read(), dtype=np.float32)
     except SurveyError:
         raise
     except Exception as error:  # damage surprises cfitsio and what is built on it in many ways
-        raise SurveyError(f"{where}: cannot be decoded ({plain_words(error)})") from error
+        raise BadInput(f"{where}: cannot be decoded ({plain_words(error)})") from error
 
 
 def bin_image(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:

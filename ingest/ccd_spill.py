@@ -24,7 +24,7 @@ from ingest.fits_tables import TableFile, constant, decode_strings, night_of_day
 from ingest.row_failures import NO_NIGHT, Failure
 from lake import paths
 from lake.cameras import ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput, SurveyError
 from lake.store import Lake
 from lake.tables import table
 
@@ -83,7 +83,7 @@ class Spill:
         needed = {*NEEDED, *(() if self.camera else ("camera",))}
         if missing := sorted(needed - set(source.names)):
             hint = "; name the camera with --camera" if missing == ["camera"] else ""
-            raise SurveyError(f"{self.path}: lacks the column(s) {', '.join(missing)}{hint}")
+            raise BadInput(f"{self.path}: lacks the column(s) {', '.join(missing)}{hint}")
         total = source.num_rows
         starts = range(0, total, CHUNK_ROWS)
         # The next chunk is read while this one is cut, and never more than one.
@@ -119,7 +119,7 @@ class Spill:
                 if values.type == pa.string():
                     values = values.dictionary_encode()
             except pa.ArrowException as error:
-                raise SurveyError(
+                raise BadInput(
                     f"{self.path}, rows {start + 1}-{start + chunk.num_rows}: column {name} cannot "
                     f"be read as {kind} ({error}); nothing of the file was ingested"
                 ) from error
@@ -142,7 +142,7 @@ class Spill:
             word.lower() or self.camera or "unknown" for word in words.dictionary.to_pylist()
         ]
         if self.camera and (others := sorted({*cameras} - {self.camera})):
-            raise SurveyError(
+            raise BadInput(
                 f"{self.path}: --camera {self.camera}, but its column camera says "
                 f"{', '.join(others)}; leave --camera out"
             )

@@ -28,7 +28,7 @@ from ingest.fits_tables import constant, open_table
 from ingest.row_failures import commit_failures, failure_subject
 from ingest.sfd import fill_ebv
 from lake import paths
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict
 from lake.record import Record, digest, file_reference
 from lake.store import Lake, file_stamp, write_text_atomically
 from lake.tables import table
@@ -105,7 +105,7 @@ def ingest(
     for path in files:
         if not path.is_file():
             what = "not a plain file" if path.exists() else "no such file"
-            raise SurveyError(f"{path}: {what}; name the CCD tables")
+            raise BadInput(f"{path}: {what}; name the CCD tables")
     for path in files:
         ledger = _Ledger(lake, release, settings)
         summary.files += 1
@@ -366,7 +366,7 @@ class _Commit:
                 rows = filled(rows, stored)
                 rows = pa.concat_tables([stored, rows], promote_options="permissive")
             except pa.ArrowException as error:
-                raise SurveyError(
+                raise Conflict(
                     f"{self.path}: a column is of another kind than in the tables that release "
                     f"{self.release} has of night {key[1]} already ({error}); mend the table or "
                     "name another release"

@@ -14,7 +14,7 @@ from typing import Any
 
 from badlist.format import NO_REASON, ParsedList, Report, Skipped, fits_expnum, physical_lines
 from lake.cameras import ccd_name
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged, NotFound
 
 _HEADER = re.compile(r"^#?\s*(date|nite)\s+(expnum|exposure)\b", re.IGNORECASE)
 _ROW = re.compile(r"^\s*\d{8}\s+\d+\b")
@@ -133,7 +133,7 @@ def parse_fits_list(path: Path, camera: str = "decam") -> ParsedList:
     names = {name.upper(): name for name in rows.dtype.names}
     missing = [name for name in ("EXPNUM", "CCDNUM", "REASON") if name not in names]
     if missing:
-        raise SurveyError(
+        raise BadInput(
             f"{path}: no column {', '.join(missing)}; a list has EXPNUM, CCDNUM, REASON and ANALYST"
         )
     reasons = [_text(value) for value in rows[names["REASON"]]]
@@ -179,7 +179,7 @@ def _read_fits(path: Path) -> tuple[Any, dict[str, int]]:
     import fitsio
 
     if not path.is_file():
-        raise SurveyError(f"{path}: no such file")
+        raise NotFound(f"{path}: no such file")
     try:
         with fitsio.FITS(str(path)) as file:
             for extension in file:
@@ -193,10 +193,10 @@ def _read_fits(path: Path) -> tuple[Any, dict[str, int]]:
                     return extension.read(), nulls
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
-        raise SurveyError(
+        raise Damaged(
             f"{path}: not a readable FITS table ({reason[0] if reason else error!r})"
         ) from error
-    raise SurveyError(f"{path}: holds no table with rows")
+    raise NotFound(f"{path}: holds no table with rows")
 
 
 def _text(value: Any) -> str:

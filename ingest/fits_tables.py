@@ -13,7 +13,7 @@ import fitsio
 import numpy as np
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged
 
 
 class TableFile:
@@ -51,7 +51,7 @@ class TableFile:
                 return self._hdu[start:stop]
             return self._read_bytes(start, stop)
         except (OSError, ValueError) as error:
-            raise SurveyError(
+            raise Damaged(
                 f"{self.path}: rows {start + 1}-{stop} of {self.num_rows} cannot be read; the "
                 "file is truncated or damaged, and nothing of it was ingested"
             ) from error
@@ -81,19 +81,17 @@ def open_table(path: Path, folder: Path, column: str) -> Iterator[TableFile]:
             with gzip.open(path) as packed, plain.open("wb") as target:
                 shutil.copyfileobj(packed, target, 1 << 20)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SurveyError(f"{path}: damaged or truncated gzip file ({error})") from error
+        raise Damaged(f"{path}: damaged or truncated gzip file ({error})") from error
     except PermissionError as error:
-        raise SurveyError(f"{path}: {error.strerror}") from error
+        raise BadInput(f"{path}: {error.strerror}") from error
     try:
         file = fitsio.FITS(str(plain), "r")
         hdus = [hdu for hdu in file if isinstance(hdu, fitsio.hdu.TableHDU)]
     except (OSError, ValueError) as error:
-        raise SurveyError(f"{path}: not a readable FITS file") from error
+        raise Damaged(f"{path}: not a readable FITS file") from error
     with file:
         if not hdus:
-            raise SurveyError(
-                f"{path}: holds no table; expected a survey-ccds or ccds-annotated file"
-            )
+            raise BadInput(f"{path}: holds no table; expected a survey-ccds or ccds-annotated file")
         having = (hdu for hdu in hdus if column in map(str.lower, hdu.get_colnames()))
         yield TableFile(path, plain, next(having, hdus[0]))
 

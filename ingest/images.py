@@ -31,7 +31,7 @@ from ingest.ccd_nights import LATEST_MJD, Key, exposures_of, latest_processing, 
 from ingest.fits_tables import night_of_day
 from ingest.row_failures import NO_NIGHT, Failure, commit_failures, failure_subject
 from lake import paths
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound, SurveyError
 from lake.record import Record, file_reference, split_reference
 from lake.store import Lake, file_stamp
 from lake.tables import table
@@ -118,7 +118,7 @@ def ingest_images(
     if camera is not None:
         paths.check_name("camera", camera)
     if workers is not None and workers < 1:
-        raise SurveyError(f"--workers {workers}: expected 1 or more")
+        raise BadInput(f"--workers {workers}: expected 1 or more")
     files = _find(folder, pattern)
     settings = {"release": release, "camera": camera}
     known = _known(lake, release, settings, files)
@@ -181,11 +181,11 @@ class _Known:
 def _find(folder: Path, pattern: str) -> list[_File]:
     """Return the image files of `folder`, sorted by name."""
     if not folder.is_dir():
-        raise SurveyError(f"{folder}: no such folder")
+        raise NotFound(f"{folder}: no such folder")
     try:  # pathlib's errors for a pattern that is empty, and for one that is absolute
         found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     except (ValueError, NotImplementedError) as error:
-        raise SurveyError(f"--pattern {pattern!r}: {error}; expected such as {PATTERN}") from error
+        raise BadInput(f"--pattern {pattern!r}: {error}; expected such as {PATTERN}") from error
     names = [path.relative_to(folder) for path in found]
     files = [
         _File(folder / name, name.as_posix(), str(folder.resolve() / name), _version(folder / name))
@@ -193,7 +193,7 @@ def _find(folder: Path, pattern: str) -> list[_File]:
         if not any(part.startswith(".") for part in name.parts)
     ]
     if not files:
-        raise SurveyError(f"{folder}: no file in it matches {pattern}; name others with --pattern")
+        raise BadInput(f"{folder}: no file in it matches {pattern}; name others with --pattern")
     return files
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from badlist.format import ParsedList, Report, Skipped, decode, fits_expnum, read_bytes
 from lake.cameras import ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 EXPNUM = "expnum"
 #: Column of tables that judge single CCDs.
@@ -139,7 +139,7 @@ def read_inspection_csv(source: bytes | Path, name: str = "inspection table") ->
                 table.rows.append(row)
             start = reader.line_num + 1
     except csv.Error as error:
-        raise SurveyError(f"{name}, line {reader.line_num}: not CSV ({error})") from error
+        raise BadInput(f"{name}, line {reader.line_num}: not CSV ({error})") from error
     return table
 
 
@@ -214,14 +214,14 @@ def _inspectors(columns: Sequence[str]) -> list[str]:
 
 def _check_columns(columns: list[str], name: str) -> None:
     if EXPNUM not in columns:
-        raise SurveyError(f"{name}, line 1: no column {EXPNUM!r}; found {', '.join(columns)[:200]}")
+        raise BadInput(f"{name}, line 1: no column {EXPNUM!r}; found {', '.join(columns)[:200]}")
     if not _inspectors(columns):
-        raise SurveyError(
+        raise BadInput(
             f"{name}, line 1: no column '<inspector>{_BADEXP}'; found {', '.join(columns)[:200]}"
         )
     repeated = {column for column in columns if columns.count(column) > 1}
     if repeated:
-        raise SurveyError(f"{name}, line 1: column {', '.join(sorted(repeated))} comes twice")
+        raise BadInput(f"{name}, line 1: column {', '.join(sorted(repeated))} comes twice")
 
 
 def _row(line: int, columns: list[str], cells: list[str]) -> InspectionRow | str | None:

@@ -29,7 +29,7 @@ from ingest.delve_lists import parse_delve_text, parse_fits_list, reason_of_file
 from ingest.editions import Edition, Editions, Line, Placing
 from ingest.inspection_tables import parse_inspection_table, read_inspection_csv
 from lake import cameras
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound, SurveyError
 from lake.paths import check_name
 from lake.record import Record, digest, file_reference, split_reference
 from lake.report_words import STAGE, classified, with_column
@@ -190,9 +190,7 @@ def ingest_reports(
                 raise
             failed.append(FileSummary(path.name, _round(path, round), error=str(error)))
     if not parsed:
-        raise SurveyError(
-            f"none of the {len(paths)} lists can be used; the first: {failed[0].error}"
-        )
+        raise BadInput(f"none of the {len(paths)} lists can be used; the first: {failed[0].error}")
     with lake.lock(f"reports-{source}"):
         summaries = _commit(
             lake, source, parsed, vocabulary, round is not None, force, prune, announce
@@ -204,13 +202,13 @@ def _check_source(lake: Lake, source: str, form: str | None) -> None:
     """Raise `SurveyError` for a source that nobody knows: a new one is begun by its lists' form."""
     check_name("source", source)
     if form is not None and (form not in SOURCES or source in SOURCES):
-        raise SurveyError(
+        raise BadInput(
             f"form {form}: a source of your own may have the form of {', '.join(SOURCES)}; these "
             "have their own"
         )
     known = [*SOURCES, *(part["source"] for part in lake.partitions("reports"))]
     if form is None and source not in known:
-        raise SurveyError(
+        raise NotFound(
             f"no source {source!r}; the sources are {', '.join(dict.fromkeys(known))}: to begin "
             "one of your own, say with --form whose form its lists have"
         )
@@ -232,7 +230,7 @@ def _read(path: Path, source: str, round: str | None, camera: str, form: str | N
     parsed = _parse(path, content, form, camera)
     if parsed.skipped and not parsed.entries and not parsed.headers:
         first = parsed.skipped[0]
-        raise SurveyError(
+        raise BadInput(
             f"{path}, line {first.line}: {first.why}; none of its {parsed.lines} lines is an entry "
             f"of a list of the form of {form}"
         )
@@ -284,7 +282,7 @@ def _check_rounds(lake: Lake, names: Sequence[str]) -> None:
     rounds = {partition["round"] for partition in lake.partitions("rounds")}
     for name in names:
         if name in rounds:
-            raise SurveyError(
+            raise BadInput(
                 f"{name} is a round of inspection of this lake, whose verdicts a list would mix "
                 "with; give the list another --round"
             )
@@ -490,13 +488,13 @@ def _expand(files: Sequence[Path], source: str, form: str | None) -> list[Path]:
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         )
         if not inside:
-            raise SurveyError(f"{path}: no {' or '.join(endings)} file in this folder")
+            raise BadInput(f"{path}: no {' or '.join(endings)} file in this folder")
         found += inside
     if not found:
-        raise SurveyError("no list to ingest: name files or folders")
+        raise NotFound("no list to ingest: name files or folders")
     for path in found:
         if not path.exists():
-            raise SurveyError(f"{path}: no such file")
+            raise NotFound(f"{path}: no such file")
     return list(dict.fromkeys(found))
 
 

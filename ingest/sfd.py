@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.extras import import_extra
 
 _MAPS = ("SFD_dust_4096_ngp.fits", "SFD_dust_4096_sgp.fits")
@@ -19,9 +19,9 @@ def fill_ebv(rows: pa.Table, folder: Path) -> pa.Table:
     Raises `SurveyError` when the maps or the library that reads them (extra ``sfd``) are missing.
     """
     if absent := [name for name in ("ra", "dec") if name not in rows.column_names]:
-        raise SurveyError(f"--sfd-dir needs the positions of CCDs; the table lacks {absent[0]}")
+        raise BadInput(f"--sfd-dir needs the positions of CCDs; the table lacks {absent[0]}")
     if missing := [name for name in _MAPS if not (folder / name).is_file()]:
-        raise SurveyError(f"--sfd-dir {folder}: lacks {' and '.join(missing)}")
+        raise BadInput(f"--sfd-dir {folder}: lacks {' and '.join(missing)}")
     sfdmap = import_extra("sfdmap2.sfdmap", "sfd", "--sfd-dir")
     ra, dec = (np.asarray(rows[name], dtype=np.float64) for name in ("ra", "dec"))
     # scaling=1: the reddening of Schlegel, Finkbeiner & Davis (1998), as legacypipe uses it.

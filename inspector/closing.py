@@ -31,7 +31,7 @@ from inspector.merge import Agreement, Outcome, Rule, agreement, disagree, merge
 from inspector.names import check_inspector
 from inspector.rounds import Round, Subject, check_free, freeze, load, located, round_names
 from lake.cameras import CAMERAS, ccd_name, ccd_number
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.record import Record, digest, table_reference
 from lake.store import Lake, write_text_atomically
 from lake.verdicts import INSPECTION, closing
@@ -80,10 +80,10 @@ def _check_finished(round: Round, unfinished: bool) -> None:
     judged = {who: len(_of_round(round, round.log(who).entries())) for who in round.inspectors()}
     judged = {who: count for who, count in judged.items() if count}
     if not judged:
-        raise SurveyError(f"round {round.name}: nobody has judged anything yet")
+        raise BadInput(f"round {round.name}: nobody has judged anything yet")
     behind = [f"{who} {count:,}" for who, count in judged.items() if count < len(round.subjects)]
     if behind and not unfinished:
-        raise SurveyError(
+        raise BadInput(
             f"round {round.name} is not finished: of {len(round.subjects):,}, judged by "
             f"{', '.join(behind)}; --unfinished closes it all the same"
         )
@@ -135,11 +135,11 @@ def inspections(round: Round) -> dict[str, dict[str, Judgement]]:
 def _check_closed(round: Round) -> None:
     mark = closing(round.lake, round.name)
     if mark is None:
-        raise SurveyError(
+        raise BadInput(
             f"round {round.name} is open; `survey-qa inspections close {round.name}` closes it"
         )
     if not mark.get("whole", True):
-        raise SurveyError(
+        raise BadInput(
             f"the closing of round {round.name} was interrupted; `survey-qa inspections close "
             f"{round.name}` goes on with it"
         )
@@ -275,7 +275,7 @@ def import_csv(
     expnums = [row.expnum for row in table.rows]
     keys = set(zip(cameras, expnums, ccdnums, strict=True))
     if len(keys) < len(table.rows):
-        raise SurveyError(f"{path}: an exposure or CCD comes twice; a round looks at each once")
+        raise BadInput(f"{path}: an exposure or CCD comes twice; a round looks at each once")
     subjects = located(
         lake,
         (
@@ -294,7 +294,7 @@ def import_csv(
     )
     _check_classes(path, table, vocabulary)
     if not subjects:
-        raise SurveyError(f"{path}: no exposure in it; the round {name} would be empty")
+        raise BadInput(f"{path}: no exposure in it; the round {name} would be empty")
     origin = {"file": path.name, "inspectors": table.inspectors, "columns": table.columns}
     with lake.lock(f"round-{name}"):
         if not _was_interrupted(lake, name):
@@ -344,7 +344,7 @@ def _check_classes(path: Path, table: InspectionTable, vocabulary: Vocabulary) -
     for row in table.rows:
         for who, verdict in row.verdicts.items():
             if verdict.class_name is not None and verdict.class_name not in vocabulary.classes:
-                raise SurveyError(
+                raise BadInput(
                     f"{path}, line {row.line}: {who}_class {verdict.class_name!r} is no class of "
                     "the vocabulary; add it to the lake's vocabulary.toml"
                 )
@@ -359,7 +359,7 @@ def _ccdnum(path: Path, row: InspectionRow, camera: str) -> int:
     name = row.cells.get(CCDNAME, "").strip()
     number = ccd_number(camera, name) if name else 0
     if number is None:
-        raise SurveyError(f"{path}, line {row.line}: {camera} has no CCD {name!r}")
+        raise NotFound(f"{path}, line {row.line}: {camera} has no CCD {name!r}")
     return number
 
 

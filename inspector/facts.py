@@ -16,7 +16,7 @@ import pyarrow as pa
 from inspector.focal_plane import COLUMNS, Layout, layout
 from inspector.rounds import Round, Subject
 from lake.cameras import CAMERAS, viewer_url
-from lake.errors import SurveyError
+from lake.errors import NotFound
 from lake.paths import MODEL_CARD, MODELS
 from lake.store import Lake
 from queries.reference import cut_bits
@@ -242,7 +242,7 @@ def find_model(lake: Lake, name: str | None) -> str | None:
     if name is None:
         return models.pop() if len(models) == 1 else None
     if name not in models:
-        raise SurveyError(
+        raise NotFound(
             f"model {name!r} has no predictions in the lake ({', '.join(sorted(models)) or 'none'} "
             f"has); run `survey-qa predict --model {name}`"
         )

@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, get_args
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged, SurveyError
 from lake.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -161,7 +161,7 @@ class VerdictLog:
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise SurveyError(f"{self.path}: cannot be read ({error.strerror})") from error
+                raise BadInput(f"{self.path}: cannot be read ({error.strerror})") from error
 
     def judge(self, subject: str, version: int, judgement: Judgement, by: str = "") -> Entry:
         """Append a judgement of `subject` that was last seen at `version`; return the new entry.
@@ -255,7 +255,7 @@ class VerdictLog:
                 return  # torn: its writer was killed before it could say "saved"
             event = _parse(line)
             if event is None:
-                raise SurveyError(
+                raise Damaged(
                     f"{self.path}, line {self._lines + 1}: damaged; restore the file from a copy, "
                     "or delete this line to go on without it"
                 )

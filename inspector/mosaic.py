@@ -14,7 +14,7 @@ from inspector.facts import Facts
 from inspector.focal_plane import MOSAIC_SIZE, Layout, Place
 from inspector.pixels import read_binned
 from inspector.rounds import located
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.store import Lake
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def draw_exposure(
     (subject,) = located(lake, [{"camera": camera, "expnum": expnum}], release)
     layout = Facts(lake).layout(subject)
     if layout is None:
-        raise SurveyError(f"no CCD table of the lake knows exposure {expnum} of {camera}")
+        raise NotFound(f"no CCD table of the lake knows exposure {expnum} of {camera}")
     binning = layout.binning(size)
     files: dict[str, list[tuple[int, str, int]]] = {}
     for place in layout.places:
@@ -71,7 +71,7 @@ def draw_exposure(
             else:
                 ccds[ccdnum] = pixels
     if not ccds:
-        raise SurveyError(f"exposure {expnum} cannot be drawn: {next(iter(problems.values()))}")
+        raise BadInput(f"exposure {expnum} cannot be drawn: {next(iter(problems.values()))}")
     return Image.fromarray(compose(layout, binning, ccds, problems.keys(), stretch))
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lake import paths
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound, SurveyError
 from lake.store import hold, write_atomically
 
 #: Folder of the names in a lake.
@@ -74,9 +74,9 @@ def check_inspector(name: str) -> str:
     """Return `name` when an inspector can have it, else raise `SurveyError`."""
     paths.check_name("inspector", name)
     if len(name) > MAX_LENGTH:
-        raise SurveyError(f"inspector: a name of at most {MAX_LENGTH} characters")
+        raise BadInput(f"inspector: a name of at most {MAX_LENGTH} characters")
     if name.casefold() in RESERVED:
-        raise SurveyError(f"inspector {name!r}: the word has a meaning of its own; take another")
+        raise BadInput(f"inspector {name!r}: the word has a meaning of its own; take another")
     return name
 
 
@@ -174,7 +174,7 @@ class Names:
         paths.check_name("inspector", name)
         taken = sorted(path.stem for path in self.folder.glob("*.json"))
         if name.casefold() not in taken:
-            raise SurveyError(
+            raise NotFound(
                 f"name {name}: nobody has it" + (f"; taken: {', '.join(taken)}" if taken else "")
             )
         with self._held():
@@ -186,7 +186,7 @@ class Names:
                 self._path(name).unlink(missing_ok=True)
                 _sync(self.folder)
             except OSError as error:
-                raise SurveyError(
+                raise BadInput(
                     f"{self._path(name)}: cannot be removed ({error.strerror})"
                 ) from error
         return name if found is None else found.name

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from images.pixels import open_images, read_ccd
 from images.stretch import Stretch, grey, scale_of
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound, SurveyError
 from lake.focal_plane import Turn
 
 #: Rows read of each bin. A compressed row costs its decoding, and a quarter of the rows of a
@@ -122,16 +122,16 @@ def _means(bins: NDArray[np.float32]) -> NDArray[np.float32]:
 def _with_values(pixels: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return the pixels of a CCD; raises `SurveyError` where not one has a value to show."""
     if not pixels.size:
-        raise SurveyError(f"{name} has no pixels")
+        raise NotFound(f"{name} has no pixels")
     if not np.isfinite(pixels).any():
-        raise SurveyError(f"{name}: no pixel has a value")
+        raise BadInput(f"{name}: no pixel has a value")
     return pixels
 
 
 def _check_size(dimensions: Sequence[int], name: str) -> None:
     if np.prod(dimensions, dtype=float) > MAX_PIXELS:
         across = " x ".join(str(length) for length in reversed(dimensions))
-        raise SurveyError(f"{name}: its header claims {across} pixels")
+        raise BadInput(f"{name}: its header claims {across} pixels")
 
 
 def _label(name: str, hdu: int) -> str:

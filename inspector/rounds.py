@@ -14,7 +14,7 @@ import pyarrow as pa
 from inspector.judgement import LOG, VerdictLog
 from lake import paths
 from lake.cameras import ccd_name
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict, NotFound
 from lake.record import Record
 from lake.said import list_names
 from lake.store import Lake
@@ -139,12 +139,12 @@ def check_free(lake: Lake, name: str) -> None:
     """Raise `SurveyError` unless a new round may have this name: no round and no list has it."""
     paths.check_name("round", name)
     if lake.path("rounds", {"round": name}).exists():
-        raise SurveyError(
+        raise Conflict(
             f"round {name} exists and is frozen: `survey-qa inspect --round {name}` opens it; give "
             "a new round another name"
         )
     if name in list_names(lake):
-        raise SurveyError(
+        raise BadInput(
             f"{name} is the name of a list in `reports`, whose words a round would mix with; give "
             "the round another name"
         )
@@ -169,7 +169,7 @@ def freeze(
         check_free(lake, name)
     keys = {"round": name}
     if not subjects:
-        raise SurveyError(f"round {name} would be empty: nothing was selected")
+        raise BadInput(f"round {name} would be empty: nothing was selected")
     extra = list(dict.fromkeys(cell for subject in subjects for cell, _ in subject.cells))
     rows = pa.table(
         {
@@ -210,7 +210,7 @@ def load(lake: Lake, name: str) -> Round:
     record = lake.record("rounds", keys)
     if record is None:
         known = ", ".join(round_names(lake)) or "none yet"
-        raise SurveyError(
+        raise NotFound(
             f"no round {name!r} in the lake ({known}); make it with `survey-qa inspect --round "
             f"{name} --model M` or `--query NAME`"
         )
@@ -245,7 +245,7 @@ def subjects_from_votes(lake: Lake, model: str, release: str | None = None) -> l
     Raises `SurveyError` when the model has not voted.
     """
     if not lake.partitions("votes", model=model):
-        raise SurveyError(
+        raise NotFound(
             f"model {model!r} has no votes in the lake; run `survey-qa vote --model {model}`"
         )
     from queries.engine import run_sql
@@ -278,9 +278,7 @@ def subjects_from_query(
 
     rows = run_query(lake, name, parameters, query_dir)
     if "expnum" not in rows.column_names:
-        raise SurveyError(
-            f"query {name} gives {', '.join(rows.column_names)}: a round needs expnum"
-        )
+        raise BadInput(f"query {name} gives {', '.join(rows.column_names)}: a round needs expnum")
     wanted = ("camera", "expnum", "ccdnum", "class", "probability", "why")
     rows = rows.select([column for column in wanted if column in rows.column_names])
     return located(lake, ({"why": f"query {name}"} | row for row in rows.to_pylist()), release)
@@ -300,7 +298,7 @@ def located(
     releases = {partition["release"] for partition in lake.partitions("exposures")}
     if release is not None and release not in releases:
         known = ", ".join(in_order(releases)) or "none"
-        raise SurveyError(f"--release {release}: the lake has no such release ({known})")
+        raise NotFound(f"--release {release}: the lake has no such release ({known})")
     unique: dict[tuple[str, int, int], dict[str, Any]] = {}
     for row in rows:
         key = (row.get("camera") or "decam", int(row["expnum"]), int(row.get("ccdnum") or 0))

@@ -21,7 +21,7 @@ from inspector.rounds import Round
 from inspector.server import make_app
 from inspector.service import InspectionService
 from inspector.sessions import Sessions, read_secret
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 #: Folder of drawn images in a lake; its name keeps readers of Parquet out.
 IMAGES = ".inspection-images"
@@ -31,7 +31,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 def check_images(folder: Path) -> None:
     """Raise `SurveyError` where there is no folder of images."""
     if not folder.is_dir():
-        raise SurveyError(f"--images {folder}: no such folder")
+        raise NotFound(f"--images {folder}: no such folder")
 
 
 def build_app(
@@ -139,7 +139,7 @@ def _listen(host: str, port: int) -> socket.socket:
             raise
         return listening
     except (OSError, OverflowError, ValueError) as error:  # a name too long, or with a NUL
-        raise SurveyError(
+        raise BadInput(
             f"cannot serve on {host}:{port}: {_reason(error)}; choose another --host or --port"
         ) from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspector.names import Names, Owner, Taken, check_inspector, token_hash
-from lake.errors import SurveyError
+from lake.errors import BadInput, SurveyError
 from lake.store import hold
 
 #: Seconds that a session lasts.
@@ -47,7 +47,7 @@ def read_secret(root: Path) -> bytes:
                     os.fsync(file.fileno())
             return secret
     except OSError as error:
-        raise SurveyError(
+        raise BadInput(
             f"{path}: {error.strerror or error}; inspecting keeps sessions and verdicts in the lake"
         ) from error
 

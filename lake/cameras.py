@@ -18,7 +18,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import quote
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ _LARGEST = 999
 def camera(name: str) -> Camera:
     """Return the camera called `name`; raises `SurveyError` naming those that are known."""
     if name not in CAMERAS:
-        raise SurveyError(f"camera {name!r} is not known: the cameras are {', '.join(CAMERAS)}")
+        raise BadInput(f"camera {name!r} is not known: the cameras are {', '.join(CAMERAS)}")
     return CAMERAS[name]
 
 

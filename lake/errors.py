@@ -1,4 +1,4 @@
-"""The one kind of error that a person is meant to read, and text that is safe to show."""
+"""The errors that a person is meant to read, by kind, and text that is safe to show."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ class SurveyError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(" ".join(str(message).split())))
+
+
+class NotFound(SurveyError):
+    """What was named is not there: a file, table, model, round, release or class."""
+
+
+class BadInput(SurveyError):
+    """What was given cannot be used: a value, an option, the content of a file."""
+
+
+class Conflict(SurveyError):
+    """What is there stands against it: a name in use, other settings, stale votes."""
+
+
+class Damaged(SurveyError):
+    """A file cannot be read as what it is to be, or is not whole."""
 
 
 def one_line(text: str) -> str:

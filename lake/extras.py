@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from lake.errors import SurveyError
+from lake.errors import NotFound
 
 
 def import_extra(module: str, extra: str, feature: str) -> ModuleType:
@@ -14,6 +14,6 @@ def import_extra(module: str, extra: str, feature: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise SurveyError(
+        raise NotFound(
             f"{feature} needs {package}, which is not installed: pip install 'survey-qa[{extra}]'"
         ) from error

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from lake import paths
-from lake.errors import SurveyError
+from lake.errors import Conflict
 from lake.model_files import stored_identity
 from lake.record import MISSING, MODEL, TABLE, Record, split_reference
 from lake.said import read_merged, said_state
@@ -158,7 +158,7 @@ def check_fresh(lake: Lake, name: str, stale_ok: bool = False, **where: str) -> 
     stale = [part for part in partitions if freshness.because(part) is not None]
     if stale:
         of = ", ".join(where.values())
-        raise SurveyError(
+        raise Conflict(
             f"{len(stale):,} of {len(partitions):,} partitions of {name} of {of} are out of date "
             f"({stale[0].name}: {freshness.because(stale[0])}); run "
             f"{' and then '.join(freshness.commands(stale))}, or say --stale-ok"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged, NotFound, SurveyError
 from lake.paths import MODEL_CARD, MODEL_FILE, MODELS, check_name
 from lake.record import digest
 from lake.store import Lake, write_atomically
@@ -119,7 +119,7 @@ def read_model(lake: Lake, name: str) -> tuple[dict[str, Any], bytes]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SurveyError(f"cannot read {path}: {error.strerror or error}") from error
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
     inside = _inside(path, content)
     sha256 = hashlib.sha256(content).hexdigest()
     if card["sha256"] == sha256 and (inside is None or _covered(card) == inside):
@@ -130,7 +130,7 @@ def read_model(lake: Lake, name: str) -> tuple[dict[str, Any], bytes]:
 def _existing(lake: Lake, name: str) -> Path:
     folder = model_folder(lake, name)
     if not (folder / MODEL_FILE).is_file() and not (folder / MODEL_CARD).is_file():
-        raise SurveyError(
+        raise NotFound(
             f"no model {name!r} in {lake.root}; train it with `survey-qa train --model {name}` "
             f"(the lake has {', '.join(model_names(lake)) or 'none'})"
         )
@@ -148,7 +148,7 @@ def _finish(folder: Path, inside: dict[str, Any] | None, sha256: str) -> dict[st
     except SurveyError:
         card = None
     if card is None or inside is None or _covered(card) != inside or sha256 != card["sha256"]:
-        raise SurveyError(
+        raise Damaged(
             f"{path}: not the card of {MODEL_FILE} beside it (one of them was changed or is "
             "damaged); restore them from a copy, or train the model again with --force"
         )
@@ -164,7 +164,7 @@ def _parse(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         problem = str(error) or type(error).__name__
     if problem is not None:
-        raise SurveyError(f"{path}: not a model card ({problem}); train the model again")
+        raise BadInput(f"{path}: not a model card ({problem}); train the model again")
     return dict(card)
 
 
@@ -235,10 +235,10 @@ def _inside(path: Path, content: bytes) -> dict[str, Any] | None:
             if _INSIDE not in file.namelist():
                 return None
             if file.getinfo(_INSIDE).file_size > _LARGEST:
-                raise SurveyError(f"{path}: its card is too large; refused")
+                raise BadInput(f"{path}: its card is too large; refused")
             return dict(json.loads(file.read(_INSIDE)))
     except (zipfile.BadZipFile, ValueError, TypeError, EOFError, RuntimeError, OSError) as error:
-        raise SurveyError(
+        raise Damaged(
             f"{path}: not a model file ({error}); restore it from a copy, or train the model again"
         ) from error
 

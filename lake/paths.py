@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 #: Where a lake lies when nobody says otherwise.
 DEFAULT_LAKE = "survey.lake"
@@ -45,12 +45,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 def check_name(kind: str, name: str) -> str:
     """Return `name` when it can stand in a path and in a command, else raise `SurveyError`."""
     if not _NAME.fullmatch(name):
-        raise SurveyError(
+        raise BadInput(
             f"{kind} {shortened(name)!r}: use letters, digits, '.', '_', '+' and '-', beginning "
             "with a letter or digit"
         )
     if len(name) > LONGEST_NAME:
-        raise SurveyError(
+        raise BadInput(
             f"{kind} {shortened(name)!r} has {len(name)} characters; use {LONGEST_NAME} at most"
         )
     return name

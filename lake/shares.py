@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.store import Lake
 
 #: (camera, night) of a partition.
@@ -43,7 +43,7 @@ def select(counts: dict[Night, int], patterns: Iterable[str]) -> list[Night]:
         if share:
             number, of = int(share[1]), int(share[2])
             if not 1 <= number <= of:
-                raise SurveyError(f"--partition {pattern}: shares count from 1/{of} to {of}/{of}")
+                raise BadInput(f"--partition {pattern}: shares count from 1/{of} to {of}/{of}")
             shares.append((number, of))
         else:
             named.append(_pattern(pattern))
@@ -58,7 +58,7 @@ def select(counts: dict[Night, int], patterns: Iterable[str]) -> list[Night]:
             )
         ]
         if not chosen and counts:
-            raise SurveyError(
+            raise BadInput(
                 f"--partition {' '.join(patterns)}: none of the {len(counts)} partitions match; "
                 "`survey-qa status` lists them"
             )
@@ -75,7 +75,7 @@ def _pattern(text: str) -> Night:
     for piece in text.strip().strip("/").split("/"):
         name, equals, value = piece.partition("=")
         if not equals or name not in wanted or not value:
-            raise SurveyError(
+            raise BadInput(
                 f"--partition {text!r}: expected night=20140818, camera=decam/night=2014*, or a "
                 "share such as 3/16"
             )

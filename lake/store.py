@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import paths
-from lake.errors import SurveyError
+from lake.errors import BadInput, Damaged, NotFound, SurveyError
 from lake.former import rename_tables
 from lake.record import MISSING, Record, content_digest, table_reference
 from lake.tables import VECTOR, Table, table
@@ -89,7 +89,7 @@ def read_footer(path: Path) -> pq.FileMetaData:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise SurveyError(
+        raise Damaged(
             f"{path}: not a readable Parquet file ({error}); remove it and run its stage again"
         ) from error
 
@@ -152,10 +152,10 @@ class Lake:
         self.root = Path(root)
         self._is_new = False
         if self.root.exists() and not self.root.is_dir():
-            raise SurveyError(f"lake {self.root} is a file; name a folder with --lake")
+            raise BadInput(f"lake {self.root} is a file; name a folder with --lake")
         if not self.root.exists():
             if not create:
-                raise SurveyError(
+                raise NotFound(
                     f"no lake at {self.root}; make one with `survey-qa ingest ccds`, or name "
                     "another with --lake"
                 )
@@ -335,7 +335,7 @@ def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise SurveyError(
+        raise Damaged(
             f"{path}: not a readable Parquet file ({error}); remove it and run its stage again"
         ) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 _TEXT = pa.string()
 _I16, _I32, _I64 = pa.int16(), pa.int32(), pa.int64()
@@ -85,7 +85,7 @@ class Table:
         declared = {column.name for column in self.columns} | set(self.partition)
         extra = [name for name in rows.column_names if name not in declared]
         if extra and not self.keeps_source_columns:
-            raise SurveyError(f"table {self.name}: no such column: {', '.join(extra)}")
+            raise NotFound(f"table {self.name}: no such column: {', '.join(extra)}")
         for name in extra:
             arrays.append(rows.column(name))
             fields.append(pa.field(name, rows.schema.field(name).type))
@@ -98,7 +98,7 @@ class Table:
                 return values
             if len(values) == 0:
                 return pa.chunked_array([], type=pa.list_(pa.float16(), 1))
-            raise SurveyError(
+            raise BadInput(
                 f"table {self.name}, column {column.name}: expected a fixed-size list of float16, "
                 f"got {values.type}"
             )
@@ -107,7 +107,7 @@ class Table:
         try:
             return values.cast(column.type)
         except pa.ArrowException as error:
-            raise SurveyError(
+            raise BadInput(
                 f"table {self.name}, column {column.name}: {values.type} does not fit "
                 f"{column.type}: {error}"
             ) from error
@@ -124,7 +124,7 @@ class Table:
             keys = table.select(list(self.key))
         groups = keys.group_by(list(self.key)).aggregate([])
         if groups.num_rows != table.num_rows:
-            raise SurveyError(
+            raise BadInput(
                 f"table {self.name}: {table.num_rows - groups.num_rows} rows repeat the key "
                 f"({', '.join(self.key)})"
             )
@@ -619,7 +619,7 @@ def table(name: str) -> Table:
     try:
         return TABLES[name]
     except KeyError:
-        raise SurveyError(f"no table {name!r}; the tables are {', '.join(TABLES)}") from None
+        raise NotFound(f"no table {name!r}; the tables are {', '.join(TABLES)}") from None
 
 
 def describe_columns(name: str | None = None) -> pa.Table:

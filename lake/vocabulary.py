@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.paths import shortened
 
 Origin = Literal["paper", "project"]
@@ -134,7 +134,7 @@ class Vocabulary:
         for entry in self.table:
             if entry.name == name:
                 return entry
-        raise SurveyError(f"no class {name!r}; the classes are {', '.join(self.classes)}")
+        raise NotFound(f"no class {name!r}; the classes are {', '.join(self.classes)}")
 
     def classes_of(self, source: str, text: str, form: str = "") -> list[str]:
         """Return the classes that the words of a list of `source` mean, in order; maybe none.
@@ -212,12 +212,12 @@ def _read_user_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SurveyError(f"{path}: no such file") from None
+        raise NotFound(f"{path}: no such file") from None
     except UnicodeDecodeError:
-        raise SurveyError(f"{path}: not a vocabulary (it is not UTF-8)") from None
+        raise BadInput(f"{path}: not a vocabulary (it is not UTF-8)") from None
     except (OSError, ValueError, RecursionError) as error:  # not TOML, or too deep or long for it
         reason = getattr(error, "strerror", None) or error
-        raise SurveyError(f"{path}: not a vocabulary ({reason})") from error
+        raise BadInput(f"{path}: not a vocabulary ({reason})") from error
 
 
 def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
@@ -228,7 +228,7 @@ def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
     for where, document in documents:
         unknown = set(document) - {"class", "rule", "verdict", "precedence"}
         if unknown:
-            raise SurveyError(
+            raise NotFound(
                 f"{where}: no such table: {', '.join(sorted(unknown))}; a vocabulary has "
                 "[[class]], [[rule]], [[verdict]] and precedence"
             )
@@ -244,10 +244,10 @@ def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
         ]
         precedence = document.get("precedence", precedence)
         if not isinstance(precedence, list) or not all(isinstance(n, str) for n in precedence):
-            raise SurveyError(f"{where}: precedence is a list of names of classes")
+            raise BadInput(f"{where}: precedence is a list of names of classes")
     for rule in rules:
         if rule.result not in classes:
-            raise SurveyError(
+            raise BadInput(
                 f"rule {rule.pattern.pattern!r}: no class {rule.result!r}; the classes are "
                 f"{', '.join(classes)}"
             )
@@ -268,7 +268,7 @@ def _build(documents: list[tuple[str, dict[str, Any]]]) -> Vocabulary:
 def _tables(document: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
     entries = document.get(name, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SurveyError(f"{where}: {name} is a list of tables, each under [[{name}]]")
+        raise BadInput(f"{where}: {name} is a list of tables, each under [[{name}]]")
     return entries
 
 
@@ -276,17 +276,17 @@ def _merge_class(classes: dict[str, dict[str, Any]], raw: dict[str, Any], where:
     raw = dict(raw)
     name = raw.pop("name", None)
     if not isinstance(name, str) or not name.strip():
-        raise SurveyError(f"{where}: a class needs a name")
+        raise BadInput(f"{where}: a class needs a name")
     entry = classes.setdefault(name, {"aliases": {}})
     for origin in _ORIGINS:
         words = raw.pop(origin, [])
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise SurveyError(f"{where} ({name}): {origin} is a list of words")
+            raise BadInput(f"{where} ({name}): {origin} is a list of words")
         entry["aliases"] = {**entry["aliases"], **dict.fromkeys(words, origin)}
     kinds = {"meaning": (str,), "training": (bool,), "keep": (int, float), "weight": (int, float)}
     for key, value in raw.items():
         if key not in kinds:
-            raise SurveyError(
+            raise NotFound(
                 f"{where} ({name}): no such entry {key!r}; a class has name, "
                 f"{', '.join(_ORIGINS)}, {', '.join(kinds)}"
             )
@@ -295,7 +295,7 @@ def _merge_class(classes: dict[str, dict[str, Any]], raw: dict[str, Any], where:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             fits = fits and 0 <= float(value) < math.inf
         if not fits:
-            raise SurveyError(f"{where} ({name}): {key} cannot be {shortened(repr(value))}")
+            raise BadInput(f"{where} ({name}): {key} cannot be {shortened(repr(value))}")
         entry[key] = value
 
 
@@ -304,13 +304,13 @@ def _rule(raw: dict[str, Any], result: Literal["class", "bad"], where: str) -> R
         if limit in raw and (
             isinstance(raw[limit], bool) or not isinstance(raw[limit], int | float)
         ):
-            raise SurveyError(f"{where}: {limit} is a number")
+            raise BadInput(f"{where}: {limit} is a number")
     known = {"sources", "pattern", "origin", "below", "at_least", result}
     if set(raw) - known:
-        raise SurveyError(f"{where}: no such entry: {', '.join(sorted(set(raw) - known))}")
+        raise NotFound(f"{where}: no such entry: {', '.join(sorted(set(raw) - known))}")
     sources = raw.get("sources")
     if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
-        raise SurveyError(f"{where}: sources is a list of sources, such as ['decals']")
+        raise BadInput(f"{where}: sources is a list of sources, such as ['decals']")
     try:
         pattern = re.compile(raw["pattern"], re.IGNORECASE)
         rule = Rule(
@@ -322,16 +322,16 @@ def _rule(raw: dict[str, Any], result: Literal["class", "bad"], where: str) -> R
             raw.get("at_least"),
         )
     except KeyError as error:
-        raise SurveyError(f"{where}: {error.args[0]} is missing") from None
+        raise BadInput(f"{where}: {error.args[0]} is missing") from None
     except (re.error, RecursionError, OverflowError) as error:
         shown = shortened(repr(raw.get("pattern")))
-        raise SurveyError(f"{where}: pattern {shown}: {error}") from None
+        raise BadInput(f"{where}: pattern {shown}: {error}") from None
     except TypeError:
-        raise SurveyError(f"{where}: pattern is a text, in quotes") from None
+        raise BadInput(f"{where}: pattern is a text, in quotes") from None
     if rule.origin not in _ORIGINS:
-        raise SurveyError(f"{where}: origin is {' or '.join(_ORIGINS)}")
+        raise BadInput(f"{where}: origin is {' or '.join(_ORIGINS)}")
     if not isinstance(rule.result, str if result == "class" else bool):
-        raise SurveyError(f"{where}: {result} cannot be {shortened(repr(rule.result))}")
+        raise BadInput(f"{where}: {result} cannot be {shortened(repr(rule.result))}")
     if (rule.below is not None or rule.at_least is not None) and pattern.groups != 1:
-        raise SurveyError(f"{where}: below and at_least need a pattern that captures one number")
+        raise BadInput(f"{where}: below and at_least need a pattern that captures one number")
     return rule

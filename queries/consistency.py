@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.record import Record
 from lake.store import Lake, identities
 from queries.named import find_query, run_query
@@ -73,12 +73,12 @@ def consistency(
     SurveyError : a radius that is no distance, or a model that has neither predicted nor voted.
     """
     if not 0.01 <= radius <= 60:
-        raise SurveyError(f"--radius {radius}: give arcminutes from 0.01 to 60")
+        raise BadInput(f"--radius {radius}: give arcminutes from 0.01 to 60")
     models = [model] if other is None else [model, other]
     for name in models:
         for needed, command in _NEEDED.items():
             if not lake.partitions(needed, model=name):
-                raise SurveyError(
+                raise NotFound(
                     f"model {name!r} has no {needed} in the lake; run `survey-qa {command} "
                     f"--model {name}`"
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.freshness import check_fresh
 from lake.record import Record
 from lake.store import Lake, identities
@@ -42,9 +42,9 @@ def crossmatch(
     """
     releases = list(dict.fromkeys(releases))
     if not releases:
-        raise SurveyError("name a release to compare the votes with")
+        raise BadInput("name a release to compare the votes with")
     if not lake.partitions("votes", model=model):
-        raise SurveyError(f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first")
+        raise NotFound(f"no votes of model {model!r} in {lake.root}; run `survey-qa vote` first")
     check_fresh(lake, "votes", stale_ok, model=model)
     counts = {release: _counted(lake, model, release, min_fraction) for release in releases}
     if len(releases) == 1:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, SurveyError
 from lake.paths import partition_keys
 from lake.store import Lake, Partition, read_footer
 from lake.tables import TABLES, VECTOR, Table
@@ -169,7 +169,7 @@ def _readable_as_named(
         with one_line():
             matches = connection.execute("select file from glob($1)", [file]).fetchall()
         if not all(os.path.realpath(name) in readable for (name,) in matches):
-            raise SurveyError(
+            raise BadInput(
                 f"SQL: {file!r} also matches files that are no table's; name them more closely, "
                 "or ask the views"
             )

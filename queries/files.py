@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.paths import SUFFIX, partition_keys
 from lake.store import Lake
 from lake.tables import TABLES, Table
@@ -40,7 +40,7 @@ def _walk(folder: str, table: Table, level: int) -> Iterator[str]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise SurveyError(f"{folder}: cannot be read: {error.strerror}") from error
+        raise BadInput(f"{folder}: cannot be read: {error.strerror}") from error
     for name, entry in names:
         if level < len(table.partition):
             if name.startswith(f"{table.partition[level]}="):

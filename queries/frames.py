@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.paths import partition_keys
 from lake.store import Lake, read_footer
 from lake.tables import VECTOR, Table, key_type
@@ -37,7 +37,7 @@ def scan_table(lake: Lake, name: str, **where: str | int) -> pl.LazyFrame:
     """
     declared = declaration(name)
     if unknown := [key for key in where if key not in declared.partition]:
-        raise SurveyError(
+        raise NotFound(
             f"table {name} has no partition key {unknown[0]!r}; it has "
             f"{', '.join(declared.partition)}: filter other columns of the frame"
         )
@@ -97,7 +97,7 @@ def _columns(declared: Table, files: Sequence[str]) -> pa.Schema:
     }
     schemas = list(dict.fromkeys(schema.remove_metadata() for schema in lengths.values()))
     if len(schemas) > 1:
-        raise SurveyError(
+        raise BadInput(
             f"vectors of {', '.join(lengths)} differ in length; name one by "
             f"{declared.partition[0]}=…"
         )

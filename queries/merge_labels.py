@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import NotFound
 from lake.record import REPORTS, Record, content_digest, digest, table_reference
 from lake.said import (
     Merged,
@@ -114,7 +114,7 @@ def merge_labels(
     """
     if not lake.partitions("ccds", release=release):
         known = in_order(partition["release"] for partition in lake.partitions("ccds"))
-        raise SurveyError(
+        raise NotFound(
             f"no release {release!r} in {lake.root}; it has {', '.join(known) or 'none'}: run "
             f"`survey-qa ingest ccds FILE --release {release}` first"
         )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict, NotFound
 from lake.paths import shortened
 from lake.store import Lake
 from lake.tables import TABLES
@@ -74,7 +74,7 @@ class Parameter:
         try:
             return int(text) if self.kind == "integer" else float(text)
         except ValueError:
-            raise SurveyError(
+            raise BadInput(
                 f"parameter {self.name}={text!r}: expected {_KINDS[self.kind]}: {self.meaning}"
             ) from None
 
@@ -82,7 +82,7 @@ class Parameter:
         allowed = self._allowed(lake)
         for word in given:
             if allowed and word not in allowed:
-                raise SurveyError(
+                raise BadInput(
                     f"parameter {self.name}: no {word!r}; valid are {', '.join(allowed)}"
                 )
 
@@ -135,14 +135,14 @@ class Query:
         for name in given:
             if name not in known:
                 valid = ", ".join(known) if known else "none"
-                raise SurveyError(
+                raise BadInput(
                     f"query {self.name}: no parameter {name!r}; its parameters are: {valid}"
                 )
         bound = {}
         for name, parameter in known.items():
             text = given.get(name, parameter.default)
             if text is None:
-                raise SurveyError(
+                raise BadInput(
                     f"query {self.name}: parameter {name} is needed: {parameter.meaning}"
                 )
             bound[name] = parameter.parse(_as_text(text), lake)
@@ -163,10 +163,10 @@ def list_queries(query_dir: Path | None = None, lake_path: Path | None = None) -
         folders.append(lake_path / LAKE_QUERIES)
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.is_dir():
-            raise SurveyError(f"--query-dir {folder}: no such folder")
+            raise NotFound(f"--query-dir {folder}: no such folder")
         for path in sorted(folder.glob("*.sql")):
             if path.stem in found:
-                raise SurveyError(
+                raise Conflict(
                     f"{path}: there is a query {path.stem} already, {found[path.stem].path}; "
                     "give yours another name"
                 )
@@ -178,7 +178,7 @@ def find_query(lake: Lake, name: str, query_dir: Path | None = None) -> Query:
     """Return the query `name`; raises `SurveyError` naming the queries."""
     known = {query.name: query for query in list_queries(query_dir, lake.root)}
     if name not in known:
-        raise SurveyError(f"no query {name!r}; the queries are {', '.join(known)}")
+        raise NotFound(f"no query {name!r}; the queries are {', '.join(known)}")
     return known[name]
 
 
@@ -304,7 +304,7 @@ def _load(path: Path) -> Query:
     try:
         raw = tomllib.loads(_read(contract))
     except (ValueError, RecursionError) as error:  # not TOML, or too deep or long for it
-        raise SurveyError(f"{contract}: {error}") from error
+        raise BadInput(f"{contract}: {error}") from error
     try:
         return Query(
             name=path.stem,
@@ -322,7 +322,7 @@ def _load(path: Path) -> Query:
             checks={name: _text(_table(raw, "checks"), name) for name in _table(raw, "checks")},
         )
     except ValueError as error:
-        raise SurveyError(
+        raise BadInput(
             f"{contract}: not a contract of a query ({error}); it has answers, [parameters.NAME] "
             "with kind and meaning, [columns] with NAME = [type, unit, meaning], key and [checks]"
         ) from error
@@ -377,8 +377,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SurveyError(f"{path}: no such file; a query is a .sql file") from None
+        raise NotFound(f"{path}: no such file; a query is a .sql file") from None
     except UnicodeDecodeError:
-        raise SurveyError(f"{path}: cannot be read: it is not UTF-8") from None
+        raise BadInput(f"{path}: cannot be read: it is not UTF-8") from None
     except OSError as error:
-        raise SurveyError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lake.errors import SurveyError, is_text
+from lake.errors import BadInput, SurveyError, is_text
 from lake.paths import SUFFIX
 from lake.tables import TABLES
 
@@ -92,26 +92,24 @@ def _check_statement(parser: duckdb.DuckDBPyConnection, sql: str, asked: Asked) 
 
     allowed = "only a single select, describe, summarize or show is allowed"
     if not is_text(sql):
-        raise SurveyError("SQL: it holds characters that are not UTF-8; retype them")
+        raise BadInput("SQL: it holds characters that are not UTF-8; retype them")
     with one_line(sql):
         statements = parser.extract_statements(sql)
     if len(statements) != 1:
-        raise SurveyError(f"SQL holds {len(statements)} statements; {allowed}")
+        raise BadInput(f"SQL holds {len(statements)} statements; {allowed}")
     kind = statements[0].type
     if kind == duckdb.StatementType.MULTI:
-        raise SurveyError(
-            f"SQL: {allowed}; a pivot needs its values: pivot … on column in ('a', 'b')"
-        )
+        raise BadInput(f"SQL: {allowed}; a pivot needs its values: pivot … on column in ('a', 'b')")
     if kind != duckdb.StatementType.SELECT:
-        raise SurveyError(f"SQL: {kind.name.lower()} is refused; {allowed}")
+        raise BadInput(f"SQL: {kind.name.lower()} is refused; {allowed}")
     row = parser.execute("select json_serialize_sql($1)", [sql]).fetchone()
     tree = json.loads(row[0]) if row else {"error": True}
     if tree["error"]:
-        raise SurveyError(f"SQL: {tree.get('error_message', 'cannot be checked')}; {allowed}")
+        raise BadInput(f"SQL: {tree.get('error_message', 'cannot be checked')}; {allowed}")
     writing = sorted({kind for kind, _ in _nodes(tree)} - _READING_NODES - {_STAR})
     if writing:
         words = ", ".join(node.split("_")[0].lower() for node in writing)
-        raise SurveyError(f"SQL: {words} in a with clause is refused; {allowed}")
+        raise BadInput(f"SQL: {words} in a with clause is refused; {allowed}")
     asked.starred |= any(
         kind == "SELECT_NODE"
         and not _VARYING.isdisjoint(_tables(node["from_table"]))
@@ -139,14 +137,14 @@ def _check_function(
     elif name == "query":
         # Its text is a statement: what would be computed only later cannot be checked now.
         if len(texts) != 1 or _calls(function):
-            raise SurveyError("SQL: query takes its statement as one text, as it is written")
+            raise BadInput("SQL: query takes its statement as one text, as it is written")
         _check_statement(parser, texts[0], asked)
     elif name == "query_table":
         asked.add_files(text for text in texts if "/" in text or text.endswith(SUFFIX))
     elif name not in _HARMLESS:
         known = "select 1 from duckdb_functions() where function_name = $1"
         if parser.execute(known, [name]).fetchone():  # else it is misspelt, and DuckDB says so
-            raise SurveyError(
+            raise BadInput(
                 f"SQL: {name} is refused: SQL reads the lake's tables, as views or by read_parquet"
             )
 

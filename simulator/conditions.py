@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from lake.cameras import DECAM
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from simulator.background import Pattern
 from simulator.camera import FULL_NX, FULL_NY, PIXEL_SCALE, Camera
 
@@ -151,7 +151,7 @@ class Settings:
     def __post_init__(self) -> None:
         def require(condition: bool, message: str) -> None:
             if not condition:
-                raise SurveyError(f"cannot simulate: {message}")
+                raise BadInput(f"cannot simulate: {message}")
 
         require(self.n_nights >= 1, f"{self.n_nights} nights; give at least 1")
         require(
@@ -183,7 +183,7 @@ class Settings:
         try:
             datetime.strptime(self.first_night, "%Y%m%d")
         except ValueError as error:
-            raise SurveyError(
+            raise BadInput(
                 f"cannot simulate: first night {self.first_night!r} is not a date; give YYYYMMDD"
             ) from error
         require(

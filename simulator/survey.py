@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, Conflict, SurveyError
 from lake.outputs import write_output_text
 from simulator.camera import CCDS
 from simulator.conditions import Exposure, Settings, good_conditions, nights
@@ -65,7 +65,7 @@ def plan(settings: Settings, seed: int) -> list[Exposure]:
     and within each class, so that small surveys too have weak and strong defects of every class.
     """
     if seed < 0:
-        raise SurveyError(f"cannot simulate with seed {seed}; give 0 or more")
+        raise BadInput(f"cannot simulate with seed {seed}; give 0 or more")
     rng = np.random.default_rng([seed, 0])
     defects = _defects(settings, rng)
     exposures = []
@@ -154,13 +154,13 @@ def _claim(directory: Path, settings: Settings, seed: int) -> None:
     mine = json.dumps({"version": _VERSION, "seed": seed, "settings": asdict(settings)}, indent=1)
     if record.exists():
         if record.read_text() != mine:
-            raise SurveyError(
+            raise Conflict(
                 f"{directory} holds a survey that was simulated with other settings; "
                 "choose another directory or delete this one"
             )
         return
     if any((directory / "images").iterdir()):
-        raise SurveyError(
+        raise BadInput(
             f"{directory / 'images'} is not empty and was not simulated here; "
             "choose another directory"
         )
@@ -217,7 +217,7 @@ def simulate(
         GalSim missing.
     """
     if workers < 1:
-        raise SurveyError(f"cannot simulate with {workers} workers; give at least 1")
+        raise BadInput(f"cannot simulate with {workers} workers; give at least 1")
     exposures = plan(settings, seed)
     images = directory / "images"
     try:

@@ -8,7 +8,14 @@
 1240
 
 Everything that the command ``survey-qa`` does is a method of what `open` returns, and gives the
-same. What goes wrong raises `SurveyError`, whose message is one line.
+same. What goes wrong raises `SurveyError`, whose message is one line; its kinds are `NotFound`,
+`BadInput`, `Conflict` and `Damaged`.
+
+>>> try:
+...     lake.model("none")
+... except survey_qa.NotFound as error:
+...     print(str(error).partition(" in ")[0])
+no model 'none'
 """
 
 from __future__ import annotations
@@ -23,13 +30,17 @@ if TYPE_CHECKING:
     from classifiers.sample.features import Features
     from classifiers.sample.spec import SampleSpec
     from classifiers.validation.splits import SplitSpec
-    from lake.errors import SurveyError
+    from lake.errors import BadInput, Conflict, Damaged, NotFound, SurveyError
     from simulator.survey import SimulatedSurvey
     from survey_qa.opened import Result, SurveyLake
 
 __all__ = [
+    "BadInput",
     "ClassifierSpec",
+    "Conflict",
+    "Damaged",
     "Features",
+    "NotFound",
     "Result",
     "SampleSpec",
     "SplitSpec",
@@ -43,6 +54,7 @@ __all__ = [
 #: Where each name comes from. They are imported when they are used: to import torch, scikit-learn
 #: and DuckDB takes seconds.
 _HOMES = {
+    **dict.fromkeys(("BadInput", "Conflict", "Damaged", "NotFound"), "lake.errors"),
     "ClassifierSpec": "classifiers.estimators.spec",
     "Features": "classifiers.sample.features",
     "Result": "survey_qa.opened",

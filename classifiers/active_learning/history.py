@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import NotFound, SurveyError
 from lake.model_files import model_names, read_card
 from lake.outputs import OutputFile
 from lake.record import digest
@@ -32,7 +32,7 @@ def history(lake: Lake, models: Sequence[str] = (), rescore: bool = False) -> pa
     """
     names = list(models) or model_names(lake)
     if not names:
-        raise SurveyError(f"no models in {lake.root}; train one with `survey-qa train`")
+        raise NotFound(f"no models in {lake.root}; train one with `survey-qa train`")
     cards = sorted((read_card(lake, name) for name in names), key=lambda c: (c["date"], c["name"]))
     series: dict[str, int] = {}
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from classifiers.sample.sample import Sample
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.model_files import read_card
 from lake.store import Lake
 
@@ -35,14 +35,14 @@ def same_nights(lake: Lake, sample: Sample, model: str) -> np.ndarray:
     """
     split = read_card(lake, model)["split"]
     if split["by"] != "night":
-        raise SurveyError(
+        raise BadInput(
             f"--held-out-like {model}: it was trained with --split {split['by']}; name a model "
             "that holds out nights"
         )
     rows = sample.is_of(split["held_out"])
     for side, which in ((rows, "holds out"), (~rows, "does not hold out")):
         if len(np.unique(sample.labels[side])) < 2:
-            raise SurveyError(
+            raise BadInput(
                 f"--held-out-like {model}: of the nights that it {which} there are no labelled "
                 "vectors of more than one class; label more nights"
             )

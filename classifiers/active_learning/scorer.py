@@ -16,7 +16,7 @@ from classifiers.model import Model
 from classifiers.sample.class_weight import reweighted
 from classifiers.sample.sample import Sample
 from classifiers.sample.vectors import look_up
-from lake.errors import SurveyError
+from lake.errors import NotFound
 from lake.store import Lake
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def fit_members(model: Model, sample: Sample, n_models: int, seed: int) -> Ensem
     """Fit the ensemble of a model to its sample; raises `SurveyError` when a side is missing."""
     for side, which in (("good", sample.labels == 0), ("bad", sample.labels > 0)):
         if not which.any():
-            raise SurveyError(
+            raise NotFound(
                 f"what model {model.name} learns from has no {side} images any more; train again"
             )
     points = np.concatenate(list(points_of(model, sample.vectors)))

@@ -26,7 +26,7 @@ from classifiers.sample.vectors import (
     read_vectors,
 )
 from lake.cameras import ccd_name
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.progress import Progress, ticker
 from lake.record import Record, model_reference
 from lake.store import Lake, Partition
@@ -211,7 +211,7 @@ def _shown(lake: Lake, model: Model, nights: Sequence[Partition], seed: int) -> 
         rows = np.sort(rng.permutation(len(vectors))[:share])
         parts.extend(points_of(model, vectors[rows]))
     if not parts:
-        raise SurveyError("no usable vectors in the nights asked for; embed them again")
+        raise NotFound("no usable vectors in the nights asked for; embed them again")
     return np.concatenate(parts)
 
 
@@ -327,7 +327,7 @@ def _chosen(
 ) -> pa.Table:
     """Take the best `n`, no more of a night or cluster than allowed; equals go by lot."""
     if not found:
-        raise SurveyError(
+        raise NotFound(
             f"nothing is left to choose from: {counts.looked_at:,} of {counts.exposures:,} "
             f"exposures were looked at already, and {counts.held_out_nights:,} of "
             f"{counts.nights:,} nights are held out"
@@ -431,9 +431,7 @@ def _check(
     seed: int,
 ) -> None:
     if strategy not in strategies.STRATEGIES:
-        raise SurveyError(
-            f"--strategy {strategy!r}: choose one of {', '.join(strategies.STRATEGIES)}"
-        )
+        raise BadInput(f"--strategy {strategy!r}: choose one of {', '.join(strategies.STRATEGIES)}")
     for option, value, least in (
         ("-n", n, 1),
         ("--models", n_models, 2),
@@ -442,4 +440,4 @@ def _check(
         ("--seed", seed, 0),
     ):
         if value is not None and value < least:
-            raise SurveyError(f"{option} {value}: give {least} or more")
+            raise BadInput(f"{option} {value}: give {least} or more")

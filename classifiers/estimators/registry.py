@@ -16,7 +16,7 @@ from classifiers.estimators.forest import RobustZScore, TwoStep
 from classifiers.estimators.imputer import ColumnImputer
 from classifiers.estimators.logistic import LogisticProbe
 from classifiers.sample.features import Layout
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 #: The names that `build` knows.
 CLASSIFIERS = ("knn", "two-step", "logistic", "boosted")
@@ -100,7 +100,7 @@ def build(
     elif name == "boosted":
         steps += boosted.steps(layout, n_samples, seed)
     else:
-        raise SurveyError(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
+        raise NotFound(f"no classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}")
     steps[-1][1].set_params(**(settings or {}))
     return Pipeline(steps)
 
@@ -122,7 +122,7 @@ def fit(
         try:
             return estimator.fit(vectors, labels, **{f"{last}__sample_weight": weights})
         except ValueError as error:
-            raise SurveyError(f"the classifier cannot be fitted: {error}") from error
+            raise BadInput(f"the classifier cannot be fitted: {error}") from error
 
 
 @contextmanager

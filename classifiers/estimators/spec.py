@@ -9,7 +9,7 @@ from typing import Any
 from classifiers.estimators.registry import CLASSIFIERS, CONTEXT, SPACES
 from classifiers.sample.class_weight import NONE
 from classifiers.sample.class_weight import parse as parse_class_weight
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 #: How settings are found: they are taken as they are, or `classifiers.validation.search`.
 SEARCHES = ("none", "halving")
@@ -47,17 +47,17 @@ class ClassifierSpec:
             ("search", self.search, SEARCHES),
         ):
             if value not in known:
-                raise SurveyError(f"{what} {value!r}: choose one of {', '.join(known)}")
+                raise BadInput(f"{what} {value!r}: choose one of {', '.join(known)}")
         if self.candidates < 1:
-            raise SurveyError(f"candidates {self.candidates}: give 1 or more")
+            raise BadInput(f"candidates {self.candidates}: give 1 or more")
         parse_class_weight(self.class_weight)
         if self.settings is None:
             return
         if self.is_searched:
-            raise SurveyError("settings are given and searched for: leave one out")
+            raise BadInput("settings are given and searched for: leave one out")
         for setting in self.settings:
             if setting not in (space := SPACES[self.name]):
-                raise SurveyError(
+                raise BadInput(
                     f"setting {setting!r} of {self.name}: choose among {', '.join(space)}"
                 )
 

@@ -24,7 +24,7 @@ from classifiers.estimators.forest import RobustZScore, TwoStep
 from classifiers.exposures.features import exposure_sample
 from classifiers.exposures.novelty import NoveltyScore, novelty_threshold
 from classifiers.sample.sample import Sample
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.store import Lake
 
 _FOLDS = 5
@@ -170,7 +170,7 @@ def fit_exposure_classifier(
         surprise[test] = NoveltyScore(n_measured).fit(known.vectors, known.labels).score(vectors)
     known = np.isfinite(raw)
     if len(np.unique(bad[known])) < 2:
-        raise SurveyError(
+        raise BadInput(
             "judging exposures needs good and bad ones on at least two nights; label more nights"
         )
     calibration = _calibrated(raw[known], surprise[known], bad[known])

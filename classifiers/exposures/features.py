@@ -28,7 +28,7 @@ from classifiers.sample.vectors import (
     read_bands,
     read_vectors,
 )
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.focal_plane import COLUMNS, layout
 from lake.record import table_reference
 from lake.store import Lake, Partition, read_file
@@ -236,7 +236,7 @@ def exposure_sample(
         labels = weight[rows].argmax(axis=1)
         parts.append((described.vectors[rows], labels, described.expnum[rows], night, share))
     if not parts:
-        raise SurveyError(
+        raise BadInput(
             "judging exposures needs good and bad ones on at least two nights; label more nights"
         )
     vectors, labels, expnum, nights, share = (

@@ -15,7 +15,7 @@ from badlist.decisions import CONFIRMS, WHOLE
 from classifiers.exposures.features import Exposures, describe, described_inputs
 from classifiers.model import Model
 from classifiers.sample.vectors import NightVectors, ccd_keys, look_up, read_vectors
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.record import model_reference
 from lake.store import Lake, Partition
 
@@ -48,7 +48,7 @@ def learned_votes(
         settings, or the predictions are of another version of the model.
     """
     if model.exposure_classifier is None:
-        raise SurveyError(
+        raise BadInput(
             f"model {model.name} cannot classify exposures; train it with --exposure-classifier, "
             "or vote with --rule share"
         )
@@ -166,7 +166,7 @@ def _vectors(lake: Lake, model: Model, predictions: Partition) -> Partition:
     embedder = model.features.embedders[0]
     found = lake.partitions("embeddings", embedder=embedder, **where)
     if not found:
-        raise SurveyError(
+        raise BadInput(
             f"{predictions.name}: the vectors of {embedder} that were predicted from are "
             "gone; embed again"
         )
@@ -179,7 +179,7 @@ def _predicted(
     """Return the probabilities (n, n_classes) of a night's CCDs, and their vectors."""
     record = predictions.record()
     if record is None or record.inputs.get(model_reference(model.name)) != model.identity:
-        raise SurveyError(
+        raise BadInput(
             f"{predictions.name}: predicted by another version of model {model.name}; run "
             "`survey-qa predict` again"
         )
@@ -190,7 +190,7 @@ def _predicted(
     # Predictions stay where vectors are gone: those CCDs have no say.
     at, has_prediction = look_up(keys, ccd_keys(night.expnum, night.ccdnum))
     if not has_prediction.all():
-        raise SurveyError(
+        raise BadInput(
             f"{predictions.name}: not of the CCDs that have vectors now; run `survey-qa predict` "
             "again"
         )

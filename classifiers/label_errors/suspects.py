@@ -24,7 +24,7 @@ from classifiers.sample.features import Features
 from classifiers.sample.sample import Sample, only_release, read_sample
 from classifiers.sample.spec import SampleSpec
 from classifiers.sample.vectors import embedded_nights, input_references
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.model_files import read_card
 from lake.progress import Progress
 from lake.record import Record
@@ -154,7 +154,7 @@ def _resolved(
 ) -> tuple[Features, SampleSpec, ClassifierSpec, int]:
     """Return what labels are judged by, where `None` says that a model or the defaults decide."""
     if (features is None) == (model is None):
-        raise SurveyError("name embedders to judge by, or a model to judge as")
+        raise BadInput("name embedders to judge by, or a model to judge as")
     if model is not None:
         card = read_card(lake, model)
         names = tuple(embedder["name"] for embedder in card["embedders"])
@@ -258,7 +258,7 @@ def _out_of_fold(
     """
     n_nights = len(np.unique(sample.night))
     if n_nights < 2:
-        raise SurveyError(
+        raise BadInput(
             "all labelled CCDs are of one night: none can be judged by others; label more nights"
         )
     folds = StratifiedGroupKFold(min(FOLDS, n_nights), shuffle=True, random_state=seed)
@@ -277,7 +277,7 @@ def _out_of_fold(
         if progress is not None:
             progress(number, len(parts))
     if np.isnan(chances).all():
-        raise SurveyError(
+        raise BadInput(
             "every class is on one night alone: none can be judged by others; label more nights"
         )
     return chances
@@ -334,8 +334,8 @@ def _counts(sample: Sample, label: np.ndarray, found: Found) -> pa.Table:
 
 def _check(by: str, n: int, classifier: ClassifierSpec) -> None:
     if by not in UNITS:
-        raise SurveyError(f"--by {by!r}: choose one of {', '.join(UNITS)}")
+        raise BadInput(f"--by {by!r}: choose one of {', '.join(UNITS)}")
     if classifier.is_searched:
-        raise SurveyError("labels are judged without a search: name settings, or none")
+        raise BadInput("labels are judged without a search: name settings, or none")
     if n < 1:
-        raise SurveyError(f"-n {n}: give 1 or more")
+        raise BadInput(f"-n {n}: give 1 or more")

@@ -22,7 +22,7 @@ from classifiers.maps.sample import Drawn, draw
 from classifiers.sample.features import Features, Layout
 from classifiers.sample.sample import only_release
 from classifiers.sample.vectors import embedded_nights, input_references
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.progress import Progress
 from lake.record import Record, digest
 from lake.said import said_state
@@ -227,14 +227,14 @@ def neighbour_space(
         try:
             return np.asarray(steps.fit_transform(vectors, labels), dtype=np.float32)
         except ValueError as error:
-            raise SurveyError(f"these vectors hardly differ from CCD to CCD: {error}") from error
+            raise BadInput(f"these vectors hardly differ from CCD to CCD: {error}") from error
 
 
 def _laid_out(drawn: Drawn, method: str, seed: int, progress: Progress | None) -> pa.Table:
     from joblib import Parallel, delayed
 
     if len(drawn.vectors) < _LEAST:
-        raise SurveyError(
+        raise BadInput(
             f"{len(drawn.vectors)} CCDs with vectors are too few to lay out; embed at least "
             f"{_LEAST}, or raise --sample"
         )
@@ -350,11 +350,11 @@ def _inputs(lake: Lake, features: Features, release: str | None) -> dict[str, st
 
 def _check(method: str, sample: int) -> None:
     if method not in METHODS:
-        raise SurveyError(f"--method {method!r}: choose one of {', '.join(METHODS)}")
+        raise BadInput(f"--method {method!r}: choose one of {', '.join(METHODS)}")
     if method == "umap" and find_spec("umap") is None:
-        raise SurveyError(
+        raise NotFound(
             "--method umap needs umap-learn, which is not installed: pip install "
             "'survey-qa[umap]', or take --method tsne"
         )
     if sample < _LEAST:
-        raise SurveyError(f"--sample {sample}: give at least {_LEAST} CCDs")
+        raise BadInput(f"--sample {sample}: give at least {_LEAST} CCDs")

@@ -18,7 +18,7 @@ from classifiers.sample.vectors import (
     read_vectors,
     vector_settings,
 )
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.progress import Progress
 from lake.store import Lake
 from queries.engine import connect
@@ -118,13 +118,13 @@ def _vectors(
         if progress is not None:
             progress(number, len(partitions))
     if not found.any():
-        raise SurveyError(
+        raise NotFound(
             f"no CCD has a usable vector of {' and '.join(features.embedders)}; name an embedder "
             "of CCDs that was run on this lake"
         )
     check_settings({name: one for name, one in settings.items() if one})
     if len(layouts) > 1:
-        raise SurveyError(
+        raise BadInput(
             f"vectors of {' or '.join(features.embedders)} are of several kinds or lengths; embed "
             "again with --force"
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from images.pixels import bin_image, open_images, read_ccd
 from images.stretch import grey, scale_of
-from lake.errors import SurveyError
+from lake.errors import BadInput, SurveyError
 
 #: Longest side of a thumbnail, pixels; 2 to 3 times of what the page shows.
 LONGEST = 320
@@ -62,10 +62,10 @@ def thumbnails(
 def _inside(images: Path, name: str | None) -> Path:
     """Return an image's file; a table may name what it likes, but nothing outside is read."""
     if not name:
-        raise SurveyError("the CCD table does not say which image file it is in")
+        raise BadInput("the CCD table does not say which image file it is in")
     path = images / name
     if not path.resolve().is_relative_to(images.resolve()):
-        raise SurveyError(f"{name}: not in the image folder")
+        raise BadInput(f"{name}: not in the image folder")
     return path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 #: Weights as the sample gives them, or the same total for every class; else shares by class.
 NONE, BALANCED = "none", "balanced"
@@ -27,12 +27,12 @@ def parse(text: str) -> str | Mapping[str, float]:
         try:
             shares[name] = float(value)
         except ValueError:
-            raise SurveyError(
+            raise BadInput(
                 f"--class-weight {text!r}: expected {NONE}, {BALANCED}, or shares such as "
                 "good=0.97,Ghost_scatter=0.001"
             ) from None
     if not all(share > 0 for share in shares.values()) or not sum(shares.values()) <= 1:
-        raise SurveyError(f"--class-weight {text}: the shares must be above 0 and 1 at most in all")
+        raise BadInput(f"--class-weight {text}: the shares must be above 0 and 1 at most in all")
     return shares
 
 
@@ -71,7 +71,7 @@ def _shares(
 ) -> np.ndarray:
     unknown = sorted(set(chosen) - set(classes))
     if unknown:
-        raise SurveyError(
+        raise NotFound(
             f"--class-weight {setting}: there are no labels of {', '.join(unknown)}; the classes "
             f"are {', '.join(classes)}"
         )
@@ -79,7 +79,7 @@ def _shares(
     wanted = np.array([chosen.get(name, 0.0) for name in classes])
     left, others = 1 - wanted.sum(), totals[~given].sum()
     if others > 0 and left < 1e-9:
-        raise SurveyError(f"--class-weight {setting}: nothing is left for the other classes")
+        raise BadInput(f"--class-weight {setting}: nothing is left for the other classes")
     if others > 0:
         wanted[~given] = left * totals[~given] / others
     # A class that these rows lack takes no share.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.tables import TABLES
 
 #: What a CCD's vector can be joined with: nothing (the paper), the median vector of its exposure
@@ -46,17 +46,17 @@ class Features:
 
     def __post_init__(self) -> None:
         if not self.embedders:
-            raise SurveyError("no embedder to learn from; name one with --embedder")
+            raise NotFound("no embedder to learn from; name one with --embedder")
         for option, names in (("--embedder", self.embedders), ("--columns", self.columns)):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise SurveyError(f"{option}: {', '.join(twice)} is named twice")
+                raise BadInput(f"{option}: {', '.join(twice)} is named twice")
         if self.context not in CONTEXTS:
-            raise SurveyError(f"context {self.context!r}: choose one of {', '.join(CONTEXTS)}")
+            raise BadInput(f"context {self.context!r}: choose one of {', '.join(CONTEXTS)}")
         types = {column.name: column.type for column in TABLES["ccds"].columns}
         for name in self.columns:
             if name in _TELLTALE:
-                raise SurveyError(
+                raise BadInput(
                     f"--columns {name}: it names the CCD or says what the labels say, so that "
                     "scores would mean nothing; leave it out"
                 )
@@ -101,4 +101,4 @@ class Layout:
 def check_numeric(name: str, kind: pa.DataType) -> None:
     """Raise `SurveyError` when the values of a column of the CCD table are no numbers."""
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise SurveyError(f"--columns {name}: its values are no numbers but {kind}; leave it out")
+        raise BadInput(f"--columns {name}: its values are no numbers but {kind}; leave it out")

@@ -21,7 +21,7 @@ from classifiers.sample.vectors import (
     read_vectors,
     vector_settings,
 )
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.record import digest, short_reference
 from lake.shares import select
 from lake.store import Lake
@@ -147,7 +147,7 @@ def read_sample(
         },
     )
     if not rows.num_rows:
-        raise SurveyError(
+        raise NotFound(
             f"release {release} has no labelled CCDs; run `survey-qa ingest reports` and "
             f"`survey-qa merge-labels --release {release}` first"
         )
@@ -170,7 +170,7 @@ def _join(lake: Lake, partitions: dict, rows: pa.Table, features: Features) -> S
     present, labels = np.unique(code[chosen], return_inverse=True)
     classes = tuple(order[index] for index in present)
     if "good" not in classes or len(classes) < 2:
-        raise SurveyError(
+        raise BadInput(
             f"the labelled CCDs with vectors are all {', '.join(classes)}: training needs good "
             "ones and at least one bad class"
         )
@@ -245,7 +245,7 @@ def _gather(
         layouts.add(night.layout)
         if len(layouts) > 1:
             check_settings(settings)
-            raise SurveyError(
+            raise BadInput(
                 f"{partition.name}: vectors of {' or '.join(features.embedders)} are of whole "
                 "exposures here and of CCDs elsewhere, or the reverse; embed again with --force"
             )
@@ -265,7 +265,7 @@ def _gather(
         shared.append(night.vectors[at[first], layout.ccd : layout.width - layout.columns])
         n_found, n_exposures = place.stop, n_exposures + len(first)
     if not n_found:
-        raise SurveyError(
+        raise BadInput(
             f"none of the {len(keys)} labelled CCDs has a vector of "
             f"{' and '.join(features.embedders)}; embed the nights that are labelled"
         )
@@ -288,7 +288,7 @@ def check_settings(settings: dict[str, dict[str, str]]) -> None:
         first = next(iter(by_night.values()))
         odd = next((name for name, value in by_night.items() if value != first), None)
         if odd is not None:
-            raise SurveyError(
+            raise BadInput(
                 f"embeddings of {embedder} were made with different settings (from {odd} on); "
                 "embed again with --force"
             )
@@ -298,7 +298,7 @@ def _check_columns(features: Features, columns: np.ndarray) -> None:
     """Raise `SurveyError` when one of `columns` (n, m) says nothing of any labelled CCD."""
     for place, name in enumerate(features.columns):
         if np.isnan(columns[:, place]).all():
-            raise SurveyError(
+            raise NotFound(
                 f"--columns {name}: the CCD table of {features.release} has no value of it for any "
                 "labelled CCD; `survey-qa schema ccds` lists the columns"
             )
@@ -308,10 +308,10 @@ def only_release(lake: Lake) -> str:
     """Return the release that has labels; raises `SurveyError` unless it is one alone."""
     releases = in_order(partition["release"] for partition in lake.partitions("labels"))
     if not releases:
-        raise SurveyError(
+        raise NotFound(
             f"no labels in {lake.root}; run `survey-qa ingest reports` and `survey-qa "
             "merge-labels` first"
         )
     if len(releases) > 1:
-        raise SurveyError(f"the lake has labels of {', '.join(releases)}; choose with --release")
+        raise BadInput(f"the lake has labels of {', '.join(releases)}; choose with --release")
     return releases[0]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class SampleSpec:
     def __post_init__(self) -> None:
         for name in ("sources", "nights"):
             if isinstance(value := getattr(self, name), str):
-                raise SurveyError(f"{name} {value!r}: give a list of texts, such as [{value!r}]")
+                raise BadInput(f"{name} {value!r}: give a list of texts, such as [{value!r}]")
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         if self.good < 1:
-            raise SurveyError(f"good {self.good}: give 1 CCD or more")
+            raise BadInput(f"good {self.good}: give 1 CCD or more")
         if not self.max_ebv >= 0:
-            raise SurveyError(f"max_ebv {self.max_ebv}: give an E(B-V) in mag, from 0")
+            raise BadInput(f"max_ebv {self.max_ebv}: give an E(B-V) in mag, from 0")
 
     def to_card(self) -> dict[str, Any]:
         """Return what a model card says of the sample, beside the release."""

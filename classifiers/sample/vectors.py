@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from classifiers.sample.features import Features, Layout, check_numeric
 from lake.cameras import is_by_camera, named_constants
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.record import MISSING, Record, digest, table_reference
 from lake.shares import select
 from lake.store import Lake, Partition, read_file
@@ -67,7 +67,7 @@ def embedded_nights(lake: Lake, features: Features) -> list[Partition]:
     for embedder in features.embedders:
         if not lake.partitions("embeddings", embedder=embedder):
             known = sorted({partition["embedder"] for partition in lake.partitions("embeddings")})
-            raise SurveyError(
+            raise NotFound(
                 f"no embeddings of {embedder!r} in {lake.root}; run `survey-qa embed --embedder "
                 f"{embedder}` first (the lake has {', '.join(known) or 'none'})"
             )
@@ -118,7 +118,7 @@ def read_vectors(lake: Lake, partition: Partition, features: Features) -> NightV
     # ccdnum 0 stands for a whole exposure, not a CCD.
     ccds = ccdnum > 0
     if len(ccds) and not ccds.any():
-        raise SurveyError(
+        raise BadInput(
             f"{features.embedders[0]} has vectors of whole exposures only; name an embedder of "
             "CCDs before it"
         )
@@ -183,7 +183,7 @@ def read_matrix(
         by_night = {place: by_night[place] for place in select(counts, nights)}
     if release is not None and not lake.partitions("ccds", release=release):
         known = sorted({partition["release"] for partition in lake.partitions("ccds")})
-        raise SurveyError(f"no release {release!r} in {lake.root} ({', '.join(known) or 'none'})")
+        raise NotFound(f"no release {release!r} in {lake.root} ({', '.join(known) or 'none'})")
     keys, blocks = [_KEYS.empty_table()], []
     for (camera, night), partition in by_night.items():
         expnum, ccdnum, vectors = _read(partition)
@@ -200,7 +200,7 @@ def read_matrix(
         keys.append(pa.table(of_night, schema=_KEYS))
         blocks.append(vectors[rows])
     if len({block.shape[1] for block in blocks}) > 1:
-        raise SurveyError(f"vectors of {embedder} differ in length; embed again, all nights")
+        raise BadInput(f"vectors of {embedder} differ in length; embed again, all nights")
     matrix = np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
     return pa.concat_tables(keys).combine_chunks(), matrix
 

@@ -23,7 +23,7 @@ from classifiers.sample.sample import Sample, ccd_keys, read_sample
 from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import Scores, score, score_decided
 from classifiers.validation.splits import SplitSpec, split_by_group
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.model_files import read_card
 from lake.progress import Progress
 from lake.record import Record, digest
@@ -247,15 +247,15 @@ def compare(
         split that leaves a side without good or bad images.
     """
     if not contenders:
-        raise SurveyError("nothing to compare; name an --embedder or a --model")
+        raise BadInput("nothing to compare; name an --embedder or a --model")
     if split.held_out_like is not None:
-        raise SurveyError(
+        raise BadInput(
             f"held out like {split.held_out_like}: a comparison divides the nights anew with "
             "each seed; leave it out"
         )
     for option, value in (("--seeds", n_seeds), ("--workers", workers)):
         if value is not None and value < 1:
-            raise SurveyError(f"{option} {value}: give 1 or more")
+            raise BadInput(f"{option} {value}: give 1 or more")
     read = {
         contender.features: read_sample(lake, contender.features, sample, seed=seed)
         for contender in contenders
@@ -331,7 +331,7 @@ def contenders_of(
     parse_class_weight(class_weight)
     unknown = [name for name in classifiers if name not in estimators.CLASSIFIERS]
     if unknown:
-        raise SurveyError(
+        raise BadInput(
             f"--classifier {unknown[0]!r}: choose one of {', '.join(estimators.CLASSIFIERS)}"
         )
     return [
@@ -365,7 +365,7 @@ def _same_ccds(read: Mapping[Features, Sample]) -> tuple[dict[Features, Sample],
         keys[features] = list(zip(night.tolist(), ccds.tolist(), strict=True))
     common = set.intersection(*(set(found) for found in keys.values()))
     if not common:
-        raise SurveyError("no labelled CCD has vectors of all the embedders; embed the same nights")
+        raise NotFound("no labelled CCD has vectors of all the embedders; embed the same nights")
     rows = {
         features: np.array([row for row, key in enumerate(found) if key in common])
         for features, found in keys.items()

@@ -29,7 +29,7 @@ from classifiers.validation.test_set import (
     sample_of,
     true_classes,
 )
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.freshness import check_fresh
 from lake.store import Lake
 from lake.vocabulary import Vocabulary
@@ -190,13 +190,13 @@ def _held_out(lake: Lake, model: Model) -> Sample:
     if split["by"] == "night":
         rows = sample.is_of(split["held_out"])
         if not rows.any():
-            raise SurveyError(
+            raise BadInput(
                 f"the lake no longer has labelled vectors of the nights that model {model.name} "
                 "held out; train again"
             )
         return sample.take(rows)
     if sample.fingerprint != training["fingerprint"]:
-        raise SurveyError(
+        raise BadInput(
             f"labels or vectors have changed since model {model.name} was trained with --split "
             f"{split['by']}: what it held out cannot be told any more; train again"
         )
@@ -232,10 +232,10 @@ def _score_votes(lake: Lake, answers: Mapping[str, Answer]) -> tuple[Scores, Sco
 def _check(output: Path | None, images: Path | None, per_class: int, n_seeds: int) -> None:
     """Raise `SurveyError` for what would otherwise be known only after the work."""
     if per_class < 0:
-        raise SurveyError(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
+        raise BadInput(f"--mistakes {per_class}: give a number of mistakes of each class from 0")
     if n_seeds < 0:
-        raise SurveyError(f"--seeds {n_seeds}: give a number of trainings from 0")
+        raise BadInput(f"--seeds {n_seeds}: give a number of trainings from 0")
     if images is not None and not images.is_dir():
-        raise SurveyError(f"--images {images}: no such folder")
+        raise NotFound(f"--images {images}: no such folder")
     if output is not None and output.exists() and not output.is_dir():
-        raise SurveyError(f"--output {output}: is a file; name a folder for the report")
+        raise BadInput(f"--output {output}: is a file; name a folder for the report")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from badlist.proposal import additions_from_votes
 from classifiers.validation.metrics import ClassScore, Scores, score_decided
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 from lake.store import Lake, read_file
 from lake.vocabulary import Vocabulary
 
@@ -138,17 +138,17 @@ def _truth(
     path: Path, lake: Lake, model: str, nights: Sequence[str] | None, camera: str
 ) -> pa.Table:
     if not path.is_file():
-        raise SurveyError(f"{path}: no such file; the simulator writes truth-exposures.parquet")
+        raise NotFound(f"{path}: no such file; the simulator writes truth-exposures.parquet")
     rows = read_file(path)
     missing = [name for name in _TRUTH if name not in rows.column_names]
     if missing:
-        raise SurveyError(f"{path}: no column {', '.join(missing)}; not a truth of exposures")
+        raise BadInput(f"{path}: no column {', '.join(missing)}; not a truth of exposures")
     if nights is None:
         votes = lake.partitions("votes", model=model, camera=camera)
         nights = [partition["night"] for partition in votes]
     rows = rows.filter(pc.is_in(rows["night"].cast(pa.string()), pa.array(list(nights))))
     if not rows.num_rows:
-        raise SurveyError(f"{path}: knows none of the nights {', '.join(nights)}")
+        raise BadInput(f"{path}: knows none of the nights {', '.join(nights)}")
     return rows
 
 

@@ -29,7 +29,7 @@ from classifiers.estimators.processes import in_processes
 from classifiers.sample.class_weight import NONE
 from classifiers.sample.sample import Sample, ccd_keys
 from classifiers.validation.metrics import decide
-from lake.errors import SurveyError
+from lake.errors import BadInput, SurveyError
 from lake.progress import TitledProgress
 from lake.record import Record, digest
 from lake.store import Lake
@@ -213,7 +213,7 @@ def find_settings(
         ranking = history.ranking()
         if not ranking:
             why = next(row["error"] for row in history.rows.values() if row["error"])
-            raise SurveyError(f"none of {len(alive)} settings of {classifier} can be fitted: {why}")
+            raise BadInput(f"none of {len(alive)} settings of {classifier} can be fitted: {why}")
         following = rungs[rung.number + 1].n_candidates if rung is not rungs[-1] else 1
         alive = sorted(candidate for candidate, _ in ranking[:following])
     everything = [row for history in histories for row in history.rows.values()]
@@ -232,12 +232,10 @@ def find_settings(
 def check_search(classifier: str, candidates: int, workers: int | None) -> None:
     """Raise `SurveyError` for what cannot be searched."""
     if classifier not in estimators.SPACES:
-        raise SurveyError(
-            f"--classifier {classifier!r}: choose one of {', '.join(estimators.SPACES)}"
-        )
+        raise BadInput(f"--classifier {classifier!r}: choose one of {', '.join(estimators.SPACES)}")
     for option, value in (("--candidates", candidates), ("--workers", workers)):
         if value is not None and value < 1:
-            raise SurveyError(f"{option} {value}: give 1 or more")
+            raise BadInput(f"{option} {value}: give 1 or more")
 
 
 def draw(classifier: str, candidates: int, seed: int) -> list[dict[str, Any]]:
@@ -271,7 +269,7 @@ def assign_folds(sample: Sample, seed: int) -> np.ndarray:
     """
     n_nights = len(np.unique(sample.night))
     if n_nights < 2:
-        raise SurveyError(
+        raise BadInput(
             "--search halving needs labelled CCDs of two nights or more to learn from; label more "
             "nights, or train without a search"
         )

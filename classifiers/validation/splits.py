@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from classifiers.sample.sample import Sample
-from lake.errors import SurveyError
+from lake.errors import BadInput
 
 #: How the sample can be divided: what stays together on one side.
 SPLITS = ("night", "exposure", "image")
@@ -38,9 +38,9 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         if self.by not in SPLITS:
-            raise SurveyError(f"split by {self.by!r}: choose one of {', '.join(SPLITS)}")
+            raise BadInput(f"split by {self.by!r}: choose one of {', '.join(SPLITS)}")
         if not 0 < self.test_fraction < 1:
-            raise SurveyError(f"test fraction {self.test_fraction}: give a share between 0 and 1")
+            raise BadInput(f"test fraction {self.test_fraction}: give a share between 0 and 1")
 
 
 def split_by_group(sample: Sample, by: str, test_fraction: float, seed: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def split_by_group(sample: Sample, by: str, test_fraction: float, seed: int) -> 
     groups = sample.night if by == "night" else sample.expnum
     n_groups = len(np.unique(groups))
     if n_groups < 2:
-        raise SurveyError(
+        raise BadInput(
             f"all labelled CCDs are of one {by}: nothing can be held out; label more nights, or "
             "use --split image"
         )
@@ -78,7 +78,7 @@ def split_by_group(sample: Sample, by: str, test_fraction: float, seed: int) -> 
     held_out[np.concatenate([tests[fold] for fold in drawn])] = True
     for side, name in ((held_out, "held out"), (~held_out, "trained on")):
         if len(np.unique(sample.labels[side])) < 2:
-            raise SurveyError(
+            raise BadInput(
                 f"the {by}s {name} have labels of one class alone; label more nights or choose "
                 "another --seed"
             )

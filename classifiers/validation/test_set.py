@@ -10,7 +10,7 @@ from classifiers.model import Model
 from classifiers.sample.sample import Sample, read_sample
 from classifiers.sample.spec import SampleSpec
 from classifiers.validation.metrics import decide
-from lake.errors import SurveyError
+from lake.errors import BadInput
 from lake.record import Record, file_reference, model_reference
 from lake.store import Lake
 
@@ -119,7 +119,7 @@ def _place(test: Sample) -> tuple[pa.Array, pa.Array]:
 def _class_indices(test: Sample, classes: tuple[str, ...], who: str) -> np.ndarray:
     unknown = {test.classes[index] for index in np.unique(test.labels)} - set(classes)
     if unknown:
-        raise SurveyError(
+        raise BadInput(
             f"there are labels now of {', '.join(sorted(unknown))}, which {who} does "
             "not know; train again"
         )

@@ -20,7 +20,7 @@ from embedders.statistics.definition import Feature, log_excess, log_fraction
 from embedders.statistics.frame import Floats, Frame, Mask, block_mean, robust_sigma
 from embedders.tasks import View
 from lake.cameras import DECAM
-from lake.errors import SurveyError
+from lake.errors import NotFound
 
 VERSION = 1  # raise whenever a value changes: vectors of different versions must not mix
 SIZE = 480  # cells of the longer side: DECam in bins of about 62 pixels, a CCD 33 x 66 cells
@@ -155,7 +155,7 @@ class _Plane:
         level, noise = planes[LEVEL], planes[NOISE]
         self.seen: Mask = np.isfinite(level)
         if not self.seen.any():
-            raise SurveyError("the focal plane has no pixel that is good")
+            raise NotFound("the focal plane has no pixel that is good")
         self.ccd = np.where(self.seen, planes[CCD], 0).astype(np.int32)
         self.n_missing = int((np.unique(planes[CCD]) < 0).sum())
         self.level = float(np.median(level[self.seen]))

@@ -8,7 +8,7 @@ import sep
 from numpy.typing import NDArray
 
 from lake.cameras import Camera
-from lake.errors import SurveyError
+from lake.errors import BadInput, NotFound
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -56,11 +56,11 @@ class Frame:
     ) -> None:
         image = np.asarray(image)
         if image.ndim != 2:
-            raise SurveyError(f"image has {image.ndim} axes, not 2: give one CCD at a time")
+            raise BadInput(f"image has {image.ndim} axes, not 2: give one CCD at a time")
         if image.size == 0:
-            raise SurveyError(f"image is empty (shape {image.shape}): nothing to measure")
+            raise BadInput(f"image is empty (shape {image.shape}): nothing to measure")
         if image.dtype.kind not in "fiub":
-            raise SurveyError(f"image holds {image.dtype}, not numbers: is this the image HDU?")
+            raise BadInput(f"image holds {image.dtype}, not numbers: is this the image HDU?")
         with np.errstate(over="ignore", invalid="ignore"):
             pixels = np.array(image, dtype=np.float32, order="C")  # own, native byte order
         bad = ~np.isfinite(pixels)
@@ -68,12 +68,12 @@ class Frame:
             if plane is None:
                 continue
             if plane.shape != image.shape:
-                raise SurveyError(f"{name} is {plane.shape}, image is {image.shape}: not a pair")
+                raise BadInput(f"{name} is {plane.shape}, image is {image.shape}: not a pair")
             values = np.asarray(plane, dtype=np.float32)
             bad |= (values != 0) if name == "mask" else ~(values > 0)
         n_bad = int(np.count_nonzero(bad))
         if n_bad == bad.size:
-            raise SurveyError("image has no good pixel (all NaN, infinite or masked)")
+            raise NotFound("image has no good pixel (all NaN, infinite or masked)")
         self.bad: Mask | None = bad if n_bad else None
         self.bad_fraction = n_bad / bad.size
         self.camera = camera

@@ -14,8 +14,9 @@ import pytest
 import survey_qa
 from survey_qa.opened import Result, SurveyLake
 
-#: Names whose homes document them: the specs and the error.
-ELSEWHERE = {"ClassifierSpec", "Features", "SampleSpec", "SplitSpec", "SurveyError"}
+#: Names whose homes document them: the specs and the errors.
+ERRORS = {"BadInput", "Conflict", "Damaged", "NotFound", "SurveyError"}
+ELSEWHERE = {"ClassifierSpec", "Features", "SampleSpec", "SplitSpec", *ERRORS}
 
 
 def documented() -> Iterator[tuple[str, Any]]:
