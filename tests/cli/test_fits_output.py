@@ -84,7 +84,13 @@ def test_values_come_back(tmp_path_factory: pytest.TempPathFactory, values: list
 
 def test_a_command_writes_it(lake: Lake, tmp_path: Path) -> None:
     file = tmp_path / "rows.fits"
-    done(lake.root, "sql", "select 1 as a, 'x' as b union all select 2, 'yy'", "--output", file)
+    done(
+        lake.root,
+        "sql",
+        "select 1 as a, 'x' as b union all select 2, 'yy' order by a",
+        "--output",
+        file,
+    )
     assert [(int(a), b.strip()) for a, b in fitsio.read(str(file))] == [(1, "x"), (2, "yy")]
     on_screen = done(lake.root, "sql", "select 1 as a", "--format", "json").out
     assert on_screen == '[{"a": 1}]\n'

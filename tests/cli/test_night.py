@@ -265,7 +265,7 @@ def test_a_broken_image_is_counted_and_the_others_are_judged(
         (["--ccds-per-exposure", "0"], "--ccds-per-exposure '0'"),
         (["--pattern", "*.png"], "no file in it matches *.png"),
         (["--images", "nowhere"], "--images nowhere: no such folder"),
-        (["--rule", "learned"], "model m cannot judge exposures"),
+        (["--rule", "learned"], "model m cannot classify exposures"),
     ],
 )
 def test_bad_input_is_told_in_one_line(

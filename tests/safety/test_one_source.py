@@ -65,12 +65,12 @@ def test_a_class_of_the_lake_goes_all_the_way(streaked: Path, tmp_path: Path) ->
         "--output",
         tmp_path / "maps",
     )
-    silhouettes = json.loads(done(lake, "structure", *maps, "--format", "json").out)
+    silhouettes = json.loads(done(lake, "map", *maps, "--format", "json").out)
     # In the order of the lake's vocabulary, whose own classes come last; then over all.
     assert [row["class"] for row in silhouettes][-2:] == [OWN, "all"]
     assert OWN in (tmp_path / "maps" / "map.html").read_text()
 
-    errors = done(lake, "wrong-labels", "--model", "own", "-n", 500, "--format", "json")
+    errors = done(lake, "label-errors", "--model", "own", "-n", 500, "--format", "json")
     suspects = json.loads(errors.out)
     assert OWN in {row[side] for row in suspects for side in ("label", "suggested")}
 

@@ -44,7 +44,7 @@ def test_every_table_reads_without_this_program(written: list[Result]) -> None:
     root = Path("survey.lake")
     there = [name for name in TABLES if (root / name).is_dir()]
     made = {"ccds", "embeddings", "comparisons", "projections", "rounds", "searches"}
-    assert made | {"labels", "reports", "predictions", "votes", "holdouts"} <= set(there)
+    assert made | {"labels", "reports", "predictions", "votes", "test_sets"} <= set(there)
     for name in there:
         folder = root / name
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -72,7 +72,7 @@ def test_a_night_is_a_number_wherever_rows_come_out(written: list[Result], folde
     assert set(keys["type"]) == {"int32"}
     root = folder / "survey.lake"
     for words in (
-        ("sql", "select night, expnum from votes"),
+        ("sql", "select night, expnum from votes order by all"),
         ("query", "kept_exposures", "--param", "release=sim"),
         ("select", "--model", "knn", "-n", "2", "--strategy", "random", "--held-out-too",
          "--dry-run"),

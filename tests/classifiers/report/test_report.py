@@ -271,7 +271,7 @@ def test_deviation_over_seeds_stands_on_the_page(make_survey: MakeSurvey, tmp_pa
         evaluate(survey.lake, "m", n_seeds=-1)
 
 
-def test_how_exposures_are_judged_as_a_whole_stands_on_the_page(reported: Reported) -> None:
+def test_how_exposures_are_classified_as_a_whole_stands_on_the_page(reported: Reported) -> None:
     judged = {
         "exposures": 1105,
         "bad": 35,
@@ -282,13 +282,13 @@ def test_how_exposures_are_judged_as_a_whole_stands_on_the_page(reported: Report
         "calibration": [{"from": 0.8, "exposures": 32, "probability": 0.9712, "share_bad": 0.8125}],
     }
     model = reported.evaluation.model
-    with_judge = replace(model, card=model.card | {"exposure_scores": judged})
-    page = render(replace(reported.evaluation, model=with_judge), ())
-    section = page.partition('<section id="exposures">')[2].partition("</section>")[0]
+    classifying = replace(model, card=model.card | {"exposure_scores": judged})
+    page = render(replace(reported.evaluation, model=classifying), ())
+    section = page.partition('<section id="exposure-classifier">')[2].partition("</section>")[0]
     assert "1,105 exposures" in section
     for text in ("0.812", "–", "0.090", "0.222", "from 0.8", "0.971"):
         assert f">{text}<" in section, text
-    assert '<section id="exposures">' not in reported.page
+    assert '<section id="exposure-classifier">' not in reported.page
 
 
 def test_a_model_divided_by_image_says_so(make_survey: MakeSurvey, tmp_path: Path) -> None:
