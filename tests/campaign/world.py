@@ -85,6 +85,9 @@ STEPS = (
     Step("train anew", f"{_TRAIN} --seed 5 --force", ("test_sets",), ("test_sets",)),
     Step("predict anew", "predict --model knn", ("predictions",)),
     Step("vote anew", _VOTE, ("votes",)),
+    Step("crossmatch", f"crossmatch --model knn --release {RELEASE}"),
+    Step("consistency", "consistency --model knn"),
+    Step("label errors", "label-errors --embedder statistics -n 5"),
     Step(
         "diff",
         f"bad-expid diff --inspections {ROUND} --against {{inputs}}/bad_expid.txt "
