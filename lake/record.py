@@ -17,12 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake import paths
+from lake import former, paths
 
 #: Layout of the record. Version 0.1.0 wrote 1, whose references `_typed` reads.
 FORMAT = 2
-#: Stages that earlier versions called otherwise.
-_FORMER_STAGES = {"holdouts": "test-set", "structure": "map"}
 #: Kinds of references.
 TABLE, MODEL, FILE, REPORTS = "table", "model", "file", "reports"
 #: Identity of an input that was not there.
@@ -166,7 +164,7 @@ class Record:
         if raw["format"] == 1:
             return _of_first_format(raw, keys or {})
         return cls(
-            _FORMER_STAGES.get(raw["stage"], raw["stage"]),
+            former.STAGES.get(raw["stage"], raw["stage"]),
             raw["settings"],
             raw["inputs"],
             raw["notes"],
@@ -208,7 +206,7 @@ def _of_first_format(raw: Mapping[str, Any], keys: Mapping[str, str]) -> Record:
         _typed(name, raw["stage"], keys): identity for name, identity in raw["inputs"].items()
     }
     return Record(
-        _FORMER_STAGES.get(raw["stage"], raw["stage"]),
+        former.STAGES.get(raw["stage"], raw["stage"]),
         raw["settings"],
         inputs,
         raw["notes"],

@@ -24,9 +24,8 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake import paths
+from lake import former, paths
 from lake.errors import BadInput, Damaged, NotFound, SurveyError
-from lake.former import rename_tables
 from lake.record import MISSING, Record, content_digest, table_reference
 from lake.tables import VECTOR, Table, table
 
@@ -162,7 +161,28 @@ class Lake:
             with _writing(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             self._is_new = True
-        rename_tables(self)
+        self._rename_former_tables()
+
+    def _rename_former_tables(self) -> None:
+        """Give the tables and columns of an earlier version their names.
+
+        Each partition is written under its new name before the old one goes, so that it may be
+        interrupted. A lake that cannot be written stays as it is: its old tables are not seen.
+        """
+        for old, (name, columns) in former.TABLES.items():
+            folder = self.root / old
+            if not folder.is_dir():
+                continue
+            with contextlib.suppress(OSError, SurveyError):
+                for path in sorted(folder.rglob(f"{paths.PART}{paths.SUFFIX}")):
+                    keys = paths.partition_keys(PurePosixPath(path.relative_to(self.root)).parent)
+                    record = Partition(old, tuple(keys.items()), path).record()
+                    rows = read_file(path)
+                    names = [columns.get(column, column) for column in rows.column_names]
+                    self.write(name, keys, rows.rename_columns(names), record or Record(name))
+                    path.unlink()
+                    path.parent.rmdir()
+                folder.rmdir()
 
     def __enter__(self) -> Lake:
         return self
