@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/survey-qa demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 check: $(STAMP)
 	$(BIN)/ruff check .
