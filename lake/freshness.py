@@ -79,7 +79,8 @@ class Freshness:
         if partition.table == "crossmatches":
             return f"`survey-qa crossmatch --model {keys['model']} --release {keys['release']}`"
         if partition.table == "consistency":
-            return f"`survey-qa consistency --model {keys['model']}`"
+            beside = "" if keys["other"] == keys["model"] else f" --other {keys['other']}"
+            return f"`survey-qa consistency --model {keys['model']}{beside}`"
         if partition.table == "label_errors":
             options = [f" --embedder {name}" for name in keys["embedder"].split("+")]
             return f"`survey-qa label-errors{''.join(options)}`"

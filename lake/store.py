@@ -173,15 +173,19 @@ class Lake:
             folder = self.root / old
             if not folder.is_dir():
                 continue
-            with contextlib.suppress(OSError, SurveyError):
-                for path in sorted(folder.rglob(f"{paths.PART}{paths.SUFFIX}")):
+            for path in sorted(folder.rglob(f"{paths.PART}{paths.SUFFIX}")):
+                with contextlib.suppress(OSError, SurveyError):
                     keys = paths.partition_keys(PurePosixPath(path.relative_to(self.root)).parent)
                     record = Partition(old, tuple(keys.items()), path).record()
                     rows = read_file(path)
-                    names = [columns.get(column, column) for column in rows.column_names]
-                    self.write(name, keys, rows.rename_columns(names), record or Record(name))
+                    rows = rows.rename_columns([columns.get(c, c) for c in rows.column_names])
+                    if not self.path(name, keys).exists():
+                        self.write(name, keys, rows, record or Record(name))
+                    elif not self.read(name, keys).equals(table(name).conform(rows)):
+                        continue  # two versions of the program work on the lake: both stay
                     path.unlink()
                     path.parent.rmdir()
+            with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
 
     def __enter__(self) -> Lake:

@@ -500,9 +500,9 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "consistency",
-            "a group that should be of one class, and how alike a model finds it",
-            ("model",),
-            ("compared", "other", "camera", "expnum", "field"),
+            "a group that should be of one class, and how alike one model or two find it",
+            ("model", "other"),
+            ("compared", "camera", "expnum", "field"),
             _columns(
                 (
                     "compared",
@@ -510,7 +510,6 @@ TABLES: dict[str, Table] = {
                     "",
                     "CCDs of an exposure, exposures of a field, or between models",
                 ),
-                ("other", _TEXT, "", "the other model, between models; else null"),
                 ("camera", _TEXT, "", "camera whose exposure numbers these are"),
                 ("night", _I32, "", "UTC date of the night's start, YYYYMMDD; null: a field"),
                 ("expnum", _I64, "", "exposure number of the camera; null: a field"),

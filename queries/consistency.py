@@ -31,6 +31,8 @@ _QUERIES = {
     "exposures of a field": "consistency_fields",
     BETWEEN: "consistency_models",
 }
+#: What is compared of one model.
+_WITHIN = [what for what in _QUERIES if what != BETWEEN]
 #: What is compared needs of a model -> the command that fills that table.
 _NEEDED = {"predictions": "predict", "votes": "vote"}
 
@@ -74,6 +76,8 @@ def consistency(
     """
     if not 0.01 <= radius <= 60:
         raise BadInput(f"--radius {radius}: give arcminutes from 0.01 to 60")
+    if other == model:
+        raise BadInput(f"--other {other}: name another model than --model")
     models = [model] if other is None else [model, other]
     for name in models:
         for needed, command in _NEEDED.items():
@@ -83,54 +87,47 @@ def consistency(
                     f"--model {name}`"
                 )
     groups: dict[tuple[str, str], pa.Table] = {}
-    between: dict[tuple[str, str], pa.Table] = {}
     for done, name in enumerate(models, start=1):
-        beside = other if name == model else None
-        rows = _compared(lake, name, beside, radius)
-        for what, query in _QUERIES.items():
-            if what != BETWEEN:
-                groups[what, name] = _of_query(lake, rows, what, query)
-            elif beside is not None:
-                between[what, f"{name}, {beside}"] = _of_query(lake, rows, what, query)
+        rows = _compared(lake, name, name, radius)
+        for what in _WITHIN:
+            groups[what, name] = _of_query(lake, rows, what)
         if progress is not None:
             progress(done, len(models))
-    groups |= between
+    if other is not None:
+        rows = _compared(lake, model, other, radius)
+        groups[BETWEEN, f"{model}, {other}"] = _of_query(lake, rows, BETWEEN)
     return Consistency(
         pa.concat_tables(_summary(*key, rows) for key, rows in groups.items()), groups
     )
 
 
-def _compared(lake: Lake, model: str, other: str | None, radius: float) -> pa.Table:
-    """Return the partition of a model, made anew where it is out of date."""
+def _compared(lake: Lake, model: str, other: str, radius: float) -> pa.Table:
+    """Return the partition of a model beside another, or itself, made anew where out of date."""
     votes = lake.partitions("votes", model=model)
     inputs = identities([*votes, *lake.partitions("predictions", model=model)])
     inputs |= lake.same_nights("exposures", votes)
-    if other is not None:
+    parameters: dict[str, dict[str, Any]] = {
+        "CCDs of an exposure": {"model": model},
+        "exposures of a field": {"model": model, "radius": radius},
+    }
+    settings: dict[str, Any] = {"radius": radius}
+    if other != model:
         inputs |= identities(lake.partitions("predictions", model=other))
-    record = Record(STAGE, {"radius": radius, "other": other}, inputs)
-    if not lake.is_current("consistency", {"model": model}, record):
-        parameters: dict[str, dict[str, Any]] = {
-            "CCDs of an exposure": {"model": model},
-            "exposures of a field": {"model": model, "radius": radius},
-        }
-        if other is not None:
-            parameters[BETWEEN] = {"model": model, "other": other}
+        parameters, settings = {BETWEEN: {"model": model, "other": other}}, {}
+    record, keys = Record(STAGE, settings, inputs), {"model": model, "other": other}
+    if not lake.is_current("consistency", keys, record):
         parts = []
         for what, asked in parameters.items():
             rows = run_query(lake, _QUERIES[what], asked)
-            named = {"compared": what, "other": other if what == BETWEEN else None}
-            for column, value in named.items():
-                values = pa.array([value] * rows.num_rows, pa.string())
-                rows = rows.append_column(column, values)
-            parts.append(rows)
-        rows = pa.concat_tables(parts, promote_options="default")
-        lake.write("consistency", {"model": model}, rows, record)
-    return lake.read("consistency", {"model": model})
+            compared = pa.array([what] * rows.num_rows, pa.string())
+            parts.append(rows.append_column("compared", compared))
+        lake.write("consistency", keys, pa.concat_tables(parts, promote_options="default"), record)
+    return lake.read("consistency", keys)
 
 
-def _of_query(lake: Lake, rows: pa.Table, what: str, name: str) -> pa.Table:
-    """Return those of `rows` that a query gave, in its columns and its order."""
-    query = find_query(lake, name)
+def _of_query(lake: Lake, rows: pa.Table, what: str) -> pa.Table:
+    """Return those of `rows` that the query of `what` gave, in its columns and its order."""
+    query = find_query(lake, _QUERIES[what])
     mine = rows.filter(pc.equal(rows["compared"], what))
     mine = mine.select([column.name for column in query.columns])
     return mine.sort_by([("entropy", "descending"), *((key, "ascending") for key in query.key)])

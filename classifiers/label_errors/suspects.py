@@ -185,7 +185,8 @@ def find_label_errors(
 ) -> Suspects:
     """Write ``label_errors`` and return what `rank` finds, with the same arguments.
 
-    What stands in the lake for the same inputs and settings is kept, unless `force`.
+    What stands in the lake for the same inputs and settings is kept, unless `force`; so are more
+    rows than `n`.
 
     Raises
     ------
@@ -199,15 +200,17 @@ def find_label_errors(
         "sample": asdict(sample),
         "classifier": asdict(classifier),
         "seed": seed,
-        "n": n,
         "by": by,
     }
+    _check(by, n, classifier)
     record = Record(STAGE, settings, _inputs(lake, features, str(sample.release)))
     standing = lake.record("label_errors", keys)
-    if force or not record.matches(standing) or standing is None:
+    is_enough = standing is not None and record.matches(standing) and standing.notes["n"] >= n
+    if force or standing is None or not is_enough:
         options: dict[str, Any] = {"n": n, "by": by, "sample": sample, "classifier": classifier}
         suspects = rank(lake, features, seed=seed, progress=progress, **options)
         notes = {
+            "n": n,
             "counts": suspects.counts.to_pylist(),
             "origin": suspects.origin,
             **{name: getattr(suspects, name) for name in _COUNTED},
@@ -218,7 +221,7 @@ def find_label_errors(
         lake.write("label_errors", keys, rows, standing)
     rows = lake.read("label_errors", keys).sort_by("rank").drop_columns(["rank"])
     return Suspects(
-        rows.replace_schema_metadata(None),
+        rows.replace_schema_metadata(None).slice(0, n),
         pa.Table.from_pylist(list(standing.notes["counts"]), _COUNTS),
         **{name: standing.notes[name] for name in (*_COUNTED, "origin")},
     )

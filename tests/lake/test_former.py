@@ -47,3 +47,29 @@ def test_a_lake_that_cannot_be_written_opens_as_it_is(
         assert Lake(root).partitions("test_sets") == []
         assert (root / "holdouts" / "model=knn" / "part-0.parquet").exists()
     assert len(Lake(root).partitions("test_sets")) == 1
+
+
+def test_a_rename_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    root = former_lake(tmp_path / "survey.lake")
+    Lake(root)
+    before = Lake(root).read("test_sets", {"model": "knn"})
+    former_lake(root)  # written under the new name, and killed before the old one went
+    assert Lake(root).read("test_sets", {"model": "knn"}).equals(before)
+    assert not (root / "holdouts").exists()
+
+
+def test_what_is_there_under_the_new_name_stays(tmp_path: Path) -> None:
+    root = former_lake(tmp_path / "survey.lake")
+    (root / "holdouts" / "model=damaged").mkdir()
+    (root / "holdouts" / "model=damaged" / "part-0.parquet").write_bytes(b"PAR1")
+    other = pa.table({"split": ["night"], "expnum": [9]})
+    (root / "test_sets").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Lake, "_rename_former_tables", lambda _: None)
+        Lake(root).write("test_sets", {"model": "knn"}, other, Record("test-set"))
+    lake = Lake(root)
+    assert lake.read("test_sets", {"model": "knn"})["expnum"].to_pylist() == [9]
+    assert sorted(path.name for path in (root / "holdouts").iterdir()) == [
+        "model=damaged",
+        "model=knn",
+    ]

@@ -152,6 +152,16 @@ def test_the_summary_is_over_classes_and_models(full: Lake) -> None:
         assert mean == pytest.approx(total["mean"])
         assert 0 <= total["median"] <= total["p90"] <= total["max"]
     assert found.groups["CCDs of an exposure", MODEL].num_rows == 36
+    # What was compared with another model stays when one is asked for alone, and the other way.
+    kept = {part: part.identity() for part in full.partitions("consistency")}
+    assert {(part["model"], part["other"]) for part in kept} == {
+        (MODEL, MODEL),
+        (OTHER_MODEL, OTHER_MODEL),
+        (MODEL, OTHER_MODEL),
+    }
+    consistency(full, MODEL)
+    consistency(full, OTHER_MODEL)
+    assert {part: part.identity() for part in full.partitions("consistency")} == kept
 
 
 def test_the_worst_are_shown_for_each_model(full: Lake) -> None:
@@ -169,6 +179,8 @@ def test_the_worst_are_shown_for_each_model(full: Lake) -> None:
 def test_wrong_settings_are_told(full: Lake) -> None:
     with pytest.raises(SurveyError, match="--radius 0"):
         consistency(full, MODEL, radius=0)
+    with pytest.raises(SurveyError, match="name another model"):
+        consistency(full, MODEL, MODEL)
     with pytest.raises(SurveyError, match="'none' has no predictions"):
         consistency(full, "none")
 
@@ -188,12 +200,12 @@ def test_the_groups_are_a_table_that_is_out_of_date_when_predictions_change(full
     for what, name in (("CCDs of an exposure", "exposures"), ("exposures of a field", "fields")):
         asked = run_query(full, f"consistency_{name}", {"model": MODEL})
         assert found.groups[what, MODEL].replace_schema_metadata(None).equals(asked)
-    mine = f"from consistency where model = '{MODEL}' group by 1"
+    mine = f"from consistency where model = '{MODEL}' and other = model group by 1"
     counts = run_sql(full, f"select compared, count(*) as n {mine}").to_pylist()
     assert {row["compared"]: row["n"] for row in counts} == {
         what: rows.num_rows for (what, _), rows in found.groups.items()
     }
-    [partition] = full.partitions("consistency", model=MODEL)
+    [partition] = full.partitions("consistency", model=MODEL, other=MODEL)
     written = partition.path.stat().st_mtime_ns
     assert consistency(full, MODEL).summary.equals(found.summary)
     assert partition.path.stat().st_mtime_ns == written

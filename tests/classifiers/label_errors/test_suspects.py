@@ -173,6 +173,8 @@ def test_label_errors_are_a_table_that_is_out_of_date_when_labels_change(
     [partition] = lake.partitions("label_errors")
     written = partition.path.stat().st_mtime_ns
     find_label_errors(lake, TOY)
+    fewer = find_label_errors(lake, TOY, n=2)
+    assert fewer.rows.equals(found.rows.slice(0, 2)) and fewer.counts.equals(found.counts)
     assert partition.path.stat().st_mtime_ns == written
     assert Freshness(lake).because(partition) is None
     labels = lake.partitions("labels")[0]
