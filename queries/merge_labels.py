@@ -6,7 +6,7 @@ differ from what is there. What a list or round that is gone had said stays unti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +119,8 @@ def merge_labels(
             f"`survey-qa ingest ccds FILE --release {release}` first"
         )
     merged = read_merged(lake, release)
-    if not (force or prune) and merged is not None and merged.files == _files(lake, release):
+    files = _files(lake, release, _given_files(lake, release))
+    if not (force or prune) and merged is not None and merged.files == files:
         return _unchanged(release, merged)
     with lake.lock(f"labels-{release}"):
         return _Merge(lake, release, force, prune, announce, progress).run()
@@ -130,31 +131,34 @@ def _unchanged(release: str, merged: Merged) -> MergeSummary:
     return replace(MergeSummary(release, up_to_date=True), **counts)
 
 
-def _files(lake: Lake, release: str) -> str:
-    """Return a hash of sizes and times of what decides the labels, and of what holds them."""
-    files = [
-        part.path
-        for name, where in (
-            ("ccds", {"release": release}),
-            ("labels", {"release": release}),
-            ("reports", {}),
-            ("rounds", {}),
-            ("inspections", {}),
-            ("outcomes", {}),
-        )
-        for part in lake.partitions(name, **where)
+def _given_files(lake: Lake, release: str) -> str:
+    """Return a hash of sizes and times of what decides the labels."""
+    parts = [
+        *lake.partitions("ccds", release=release),
+        *(
+            part
+            for name in ("reports", "rounds", "inspections", "outcomes")
+            for part in lake.partitions(name)
+        ),
     ]
-    files += [path for path in [lake.root / USER_FILE] if path.exists()]
-    return digest(
-        [ALGORITHM, [[str(path.relative_to(lake.root)), file_stamp(path)] for path in files]]
-    )
+    files = [*(part.path for part in parts), lake.root / USER_FILE]
+    return _stamps(lake, [path for path in files if path.exists()])
 
 
-def _tables(lake: Lake, release: str) -> str:
-    """Return the identity of the CCDs and the labels of a release."""
-    parts = [(part, "names") for part in lake.partitions("ccds", release=release)]
-    parts += [(part, "") for part in lake.partitions("labels", release=release)]
-    return digest([ALGORITHM, [[part.name, part.identity(facet)] for part, facet in parts]])
+def _files(lake: Lake, release: str, given: str) -> str:
+    """Return a hash of sizes and times of what decided the labels, and of what holds them now."""
+    labels = [part.path for part in lake.partitions("labels", release=release)]
+    return digest([ALGORITHM, given, _stamps(lake, labels)])
+
+
+def _stamps(lake: Lake, files: Sequence[Path]) -> str:
+    return digest([[str(path.relative_to(lake.root)), file_stamp(path)] for path in files])
+
+
+def _tables(lake: Lake, release: str, ccds: Mapping[Night, str]) -> str:
+    """Return the identity of the CCDs, of which `ccds` are the nights', and of the labels now."""
+    labels = [[part.name, part.identity()] for part in lake.partitions("labels", release=release)]
+    return digest([ALGORITHM, sorted([*night, names] for night, names in ccds.items()), labels])
 
 
 @dataclass(frozen=True)
@@ -186,12 +190,14 @@ class _Merge:
         self.force, self.prune = force, prune
         self.announce, self.progress = announce, progress
         # Taken before anything is read: what is said meanwhile makes the labels out of date.
+        self.given_files = _given_files(lake, release)
         self.said, self.speakers = said_state(lake), speakers(lake)
         self.merged = read_merged(lake, release)
         self.ccds = {
             (part["camera"], part["night"]): part
             for part in lake.partitions("ccds", release=release)
         }
+        self.names = {night: part.identity("names") for night, part in self.ccds.items()}
         self.silent = self._silent()
 
     def run(self) -> MergeSummary:
@@ -200,12 +206,10 @@ class _Merge:
         if (
             not (self.force or self.prune)
             and merged is not None
-            and (merged.said, merged.tables) == (self.said, _tables(self.lake, self.release))
+            and (merged.said, merged.tables) == (self.said, self._tables())
         ):
             # Copied or touched files: remembered, so that the next look is at their dates alone.
-            write_merged(
-                self.lake, self.release, replace(merged, files=_files(self.lake, self.release))
-            )
+            write_merged(self.lake, self.release, replace(merged, files=self._files()))
             return _unchanged(self.release, merged)
         nights = dict(_by_night(self._resolve()))
         stored = {
@@ -235,12 +239,18 @@ class _Merge:
                 self.said,
                 self._remembered(),
                 has_own_vocabulary(self.lake),
-                _files(self.lake, self.release),
-                _tables(self.lake, self.release),
+                self._files(),
+                self._tables(),
                 counts,
             ),
         )
         return summary
+
+    def _files(self) -> str:
+        return _files(self.lake, self.release, self.given_files)
+
+    def _tables(self) -> str:
+        return _tables(self.lake, self.release, self.names)
 
     def _remembered(self) -> dict[str, list[str]]:
         """Return who has spoken, those among them who are gone and whose labels stay."""
@@ -295,7 +305,7 @@ class _Merge:
         ccds = self.ccds.get(night)
         inputs = {f"{REPORTS}:rows": content_digest(rows)}
         if ccds is not None:
-            inputs[table_reference("ccds", dict(ccds.keys), "names")] = ccds.identity("names")
+            inputs[table_reference("ccds", dict(ccds.keys), "names")] = self.names[night]
         return Record(STAGE, {"release": self.release}, inputs, algorithm=ALGORITHM)
 
     def _reasons(self, night: Night, lost: pa.Table) -> list[str | None]:

@@ -14,6 +14,7 @@ from lake.errors import SurveyError
 from lake.record import Record
 from lake.store import Lake
 from lake.tables import table
+from queries import merge_labels as merging
 from queries.engine import run_sql
 from queries.merge_labels import merge_labels
 from queries.status import lake_status
@@ -133,6 +134,27 @@ def test_a_second_run_does_nothing(full: Lake) -> None:
     assert (second.rows, second.ccds, second.unmapped) == (first.rows, first.ccds, first.unmapped)
     assert before == {p.path: p.path.stat().st_mtime_ns for p in full.partitions("labels")}
     assert merge_labels(full, "dr10", force=True).written == 3
+
+
+def test_what_is_said_while_labels_are_merged_is_merged_next(
+    full: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = merging._Merge._resolve
+
+    def meanwhile(merge: merging._Merge) -> pa.Table:
+        rows = resolve(merge)
+        said = full.read("reports", {"source": "delve"}).replace_schema_metadata(None)
+        full.write("reports", {"source": "delve"}, said.slice(1), RECORD)
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(merging._Merge, "_resolve", meanwhile)
+        merge_labels(full, "dr10")
+    stale = [row["stale"] for row in lake_status(full).to_pylist() if row["table"] == "labels"]
+    assert stale[0] > 0
+    assert not merge_labels(full, "dr10").up_to_date
+    assert labels(full, "dr10") == loop(full, "dr10")
+    assert merge_labels(full, "dr10").up_to_date
 
 
 def test_only_the_nights_that_change_are_written(full: Lake) -> None:
