@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -107,7 +107,8 @@ def ingest_images(
     workers : processes that read headers, by default one a core.
     force : read files again that have not changed.
     prune : remove the CCDs that a file once gave and does not give any more, and those of files
-        that are not in the folder; `announce` is told first how many these are.
+        that are gone from the folder; `announce` is told first how many these are. Files that
+        `pattern` leaves out, or that cannot be read, keep theirs.
     progress : called with (files read, files to read).
 
     Raises
@@ -133,7 +134,7 @@ def ingest_images(
     ]
     summary = ImageSummary(len(files), len(files) - len(changed))
     done = 0
-    given: dict[Key, set[tuple[int, int]]] = {}
+    given: dict[str, set[tuple[int, int]]] = {}
     with _reader(workers, len(changed), camera) as read:
         for start in range(0, len(changed), LOT):
             lot = []
@@ -146,9 +147,10 @@ def ingest_images(
                     progress(done, len(changed))
             with locked(lake, release):
                 _commit(lake, settings, lot, known, summary)
-            for one in lot:
-                keys = {(row["expnum"], row["ccdnum"]) for row in one.rows}
-                given.setdefault(one.night, set()).update(keys)
+            for account in lot:
+                if account.is_whole:
+                    pairs = {(row["expnum"], row["ccdnum"]) for row in account.rows}
+                    given[account.file.source] = pairs
     for file in files:
         summary.nights |= known[file.name].nights
     if prune:
@@ -182,10 +184,13 @@ def _find(folder: Path, pattern: str) -> list[_File]:
     """Return the image files of `folder`, sorted by name."""
     if not folder.is_dir():
         raise NotFound(f"{folder}: no such folder")
-    try:  # pathlib's errors for a pattern that is empty, and for one that is absolute
-        found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
-    except (ValueError, NotImplementedError) as error:
-        raise BadInput(f"--pattern {pattern!r}: {error}; expected such as {PATTERN}") from error
+    asked = PurePath(pattern)
+    wrong = any(
+        ".." in part or "\0" in part or ("**" in part and part != "**") for part in asked.parts
+    )
+    if wrong or not asked.parts or asked.is_absolute():
+        raise BadInput(f"--pattern {pattern!r}: expected a pattern below the folder, as {PATTERN}")
+    found = sorted(path for path in folder.glob(str(asked)) if not path.is_dir())
     names = [path.relative_to(folder) for path in found]
     files = [
         _File(folder / name, name.as_posix(), str(folder.resolve() / name), _version(folder / name))
@@ -243,8 +248,12 @@ def _outlived(
             nights.setdefault(night, []).append(file)
     found = set()
     for night, here in nights.items():
-        rows = lake.read("ccds", _keys(release, night), ["table_file"])
-        sources = set(rows["table_file"].to_pylist())
+        try:
+            rows = lake.read("ccds", _keys(release, night), ["table_file", "image_filename"])
+        except FileNotFoundError:  # another process has just removed the night
+            continue
+        # What a CCD table says better needs no image, wherever the table is now.
+        sources = set(rows.filter(from_images(rows))["table_file"].to_pylist())
         silent = {file.name for file in here if file.source not in sources}
         if silent and not all(Path(source).exists() for source in sources):
             found |= silent
@@ -291,6 +300,7 @@ class _Read:
     night: Key
     rows: list[dict[str, Any]]
     failures: list[Failure]
+    is_whole: bool
 
 
 def _account(file: _File, headers: ImageHeaders) -> _Read:
@@ -313,7 +323,7 @@ def _account(file: _File, headers: ImageHeaders) -> _Read:
         reason = reason if expnum else "exposure number 0"
         where = f"{file.path}[{name or ccd['image_hdu']}]"
         failures.append(Failure(camera, night, expnum, number, where, f"{reason} (CCD {name!r})"))
-    return _Read(file, (camera, night), rows, failures)
+    return _Read(file, (camera, night), rows, failures, not headers.errors)
 
 
 # Committing -------------------------------------------------------------------------------------
@@ -400,31 +410,51 @@ def _prune(
     lake: Lake,
     release: str,
     folder: Path,
-    given: Mapping[Key, set[tuple[int, int]]],
+    given: Mapping[str, set[tuple[int, int]]],
     summary: ImageSummary,
     announce: Callable[[str], None] | None,
 ) -> None:
-    """Take the CCDs out of a release that came of images in `folder` and that none gives now."""
+    """Take the CCDs out of a release that came of images in `folder` and that none gives now.
+
+    `given` are the CCDs of each file that was read as a whole, by its path; of another file that
+    is there nothing is known, and its CCDs stay.
+    """
+    is_there: dict[str, bool] = {}
+
+    def is_lost(source: str, pair: tuple[int, int]) -> bool:
+        if source in given:
+            return pair not in given[source]
+        if source not in is_there:
+            is_there[source] = os.path.lexists(source)
+        return not is_there[source]
+
     doomed: dict[Key, pa.Array] = {}
     for partition in lake.partitions("ccds", release=release):
         key = partition["camera"], partition["night"]
         rows = lake.read("ccds", _keys(release, key))
-        here = given.get(key, set())
-        lost = pa.array([pair not in here for pair in _pairs(rows)], pa.bool_())
         under = pc.starts_with(rows["table_file"], f"{folder.resolve()}/")
-        lost = pc.and_(pc.and_(lost, under.combine_chunks()), from_images(rows).combine_chunks())
-        if pc.any(lost).as_py():
-            doomed[key] = lost
+        mine = pc.and_(under, from_images(rows)).to_pylist()
+        cells = zip(mine, rows["table_file"].to_pylist(), _pairs(rows), strict=True)
+        lost = [is_mine and is_lost(source, pair) for is_mine, source, pair in cells]
+        if any(lost):
+            doomed[key] = pa.array(lost, pa.bool_())
     n_doomed = sum(int(pc.sum(lost).as_py()) for lost in doomed.values())
     if announce is not None:
         announce(f"{n_doomed:,} CCDs of {len(doomed):,} nights that no image gives are removed")
     for key, lost in doomed.items():
         keys = _keys(release, key)
-        rows = lake.read("ccds", keys).filter(pc.invert(lost))
+        before = lake.read("ccds", keys)
+        rows = before.filter(pc.invert(lost))
         record = lake.record("ccds", keys)
         assert record is not None
         if rows.num_rows:
-            record = Record(STAGE, record.settings, record.inputs)
+            # A file whose rows are gone is new when it comes back.
+            gone = set(before.filter(lost)["image_filename"].to_pylist())
+            gone -= set(rows["image_filename"].to_pylist())
+            gone -= {name for name in gone if str(folder.resolve() / name) in given}
+            references = {file_reference(name) for name in gone}
+            inputs = {name: id for name, id in record.inputs.items() if name not in references}
+            record = Record(STAGE, record.settings, inputs)
             lake.write("exposures", keys, exposures_of(rows), record)
             lake.write("ccds", keys, rows, record)
         else:

@@ -29,7 +29,7 @@ from ingest.delve_lists import parse_delve_text, parse_fits_list, reason_of_file
 from ingest.editions import Edition, Editions, Line, Placing
 from ingest.inspection_tables import parse_inspection_table, read_inspection_csv
 from lake import cameras
-from lake.errors import BadInput, NotFound, SurveyError
+from lake.errors import BadInput, Damaged, NotFound, SurveyError
 from lake.paths import check_name
 from lake.record import Record, digest, file_reference, split_reference
 from lake.report_words import STAGE, classified, with_column
@@ -342,6 +342,9 @@ def _known_as(read: _List, editions: Editions, is_named: bool) -> Edition:
     if former is not None and former.file == edition.file:
         edition = replace(edition, id=read.former_id)
     there = editions.known.get(edition.id)
+    if not is_named and there is not None:
+        # Nobody has named it now: it is called as it was.
+        return replace(edition, round=there.round, file=there.file)
     if is_named and there is not None and there.round != edition.round:
         edition = replace(edition, id=digest([edition.id, edition.round]))
     return edition
@@ -352,6 +355,12 @@ def _stored(lake: Lake, source: str) -> tuple[pa.Table, Editions]:
     keys = {"source": source}
     record = lake.record("reports", keys)
     if record is None:
+        path = lake.path("reports", keys)
+        if path.exists():
+            raise Damaged(
+                f"{path}: another program has written it, from lists that are not known; "
+                "move it away and ingest the lists again, or restore it from a copy"
+            )
         return _EMPTY, Editions()
     rows = lake.read("reports", keys).replace_schema_metadata(None)
     if record.format == 1:

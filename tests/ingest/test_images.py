@@ -415,7 +415,30 @@ def test_the_latest_processing_wins_and_of_equal_ones_the_ccd_table(
     assert row["ccdzpt"] == {"i": None, "t": 25.0}[wins]
     if order == "ti":
         assert (summary.ccds, summary.superseded) == ((1, 0) if wins == "i" else (0, 1))
+    # Wherever the table is now, its row is no reason to read the image again.
+    (tmp_path / "t.fits").unlink()
     assert ingest_images(lake, folder, "new").unchanged_files == 1
+
+
+def test_pruning_takes_what_is_gone_and_gives_it_back(lake: Lake, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    paths = [write_image(folder / f"{name}.fits", EXPNUM=number) for number, name in
+             enumerate(("a", "b", "c"), start=1000)]  # fmt: skip
+
+    def ingest(**options: Any) -> set[str]:
+        ingest_images(lake, folder, "new", **{"pattern": "*.fits", **options})
+        return {row["image_filename"] for row in rows(lake)}
+
+    assert ingest() == {"a.fits", "b.fits", "c.fits"}
+    # Those that the pattern leaves out, or that cannot be read today, are there.
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(b"")
+    assert ingest(pattern="[ac].fits", prune=True) == {"a.fits", "b.fits", "c.fits"}
+    paths[2].write_bytes(content)
+    away = paths[1].rename(tmp_path / "away")
+    assert ingest(prune=True) == {"a.fits", "c.fits"}
+    away.rename(paths[1])
+    assert ingest() == {"a.fits", "b.fits", "c.fits"}
 
 
 def test_masks_weights_and_hidden_files_are_left_alone(lake: Lake, tmp_path: Path) -> None:
@@ -432,6 +455,11 @@ def test_masks_weights_and_hidden_files_are_left_alone(lake: Lake, tmp_path: Pat
         ({}, "no file in it matches"),
         ({"pattern": "/x"}, "--pattern '/x'"),
         ({"pattern": ""}, "--pattern ''"),
+        ({"pattern": "."}, "--pattern '.'"),
+        ({"pattern": "./"}, "--pattern './'"),
+        ({"pattern": "../*"}, "--pattern"),
+        ({"pattern": "**a"}, "--pattern"),
+        ({"pattern": "a\0b"}, "--pattern"),
         ({"release": "a/b"}, "release 'a/b'"),
         ({"camera": "a/b"}, "camera 'a/b'"),
         ({"workers": 0}, "--workers 0"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import fitsio
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from ingest.reports import ingest_reports
@@ -80,6 +81,24 @@ def test_an_unchanged_list_costs_nothing_and_is_still_accounted_for(
     assert again.unmapped == first.unmapped
     ingest_reports(lake, [path], "decals", force=True)
     assert len(reports(lake, "decals")) == 4
+
+
+def test_reports_of_another_program_are_not_replaced(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path, "bad.txt", LIST)
+    ingest_reports(lake, [path], "decals")
+    file = lake.path("reports", {"source": "decals"})
+    pq.write_table(lake.read("reports", {"source": "decals"}).replace_schema_metadata(None), file)
+    before = file.read_bytes()
+    with pytest.raises(SurveyError, match="another program has written it"):
+        ingest_reports(lake, [path], "decals")
+    assert file.read_bytes() == before
+
+
+def test_a_list_keeps_the_name_that_it_was_given(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path, "x.txt", LIST)
+    ingest_reports(lake, [path], "decals", round="mine")
+    ingest_reports(lake, [path], "decals", force=True)
+    assert {row["round"] for row in reports(lake, "decals")} == {"mine"}
 
 
 def test_a_later_edition_takes_the_place_of_its_own_list_only(lake: Lake, tmp_path: Path) -> None:
